@@ -1,0 +1,48 @@
+//! The atomics and locks that cross threads: `std`'s, or under loom its models.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{
+    Arc, Condvar, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+};
+
+/// Locks, whatever a panicking holder left: every critical section of this
+/// crate leaves its data consistent at each step, and a panic inside becomes
+/// the log's sticky error.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// How a thread waits for one that is about to finish: spins, then yields,
+/// then sleeps for ever longer, at most a millisecond at a time.
+#[derive(Default)]
+pub(crate) struct Backoff {
+    round: u32,
+}
+
+impl Backoff {
+    #[cfg(not(loom))]
+    pub(crate) fn wait(&mut self) {
+        match self.round {
+            0..=5 => (0..1 << self.round).for_each(|_| std::hint::spin_loop()),
+            6..=15 => std::thread::yield_now(),
+            slow => {
+                let us = 10u64 << (slow - 16).min(7);
+                std::thread::sleep(std::time::Duration::from_micros(us.min(1000)));
+            }
+        }
+        self.round = self.round.saturating_add(1);
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn wait(&mut self) {
+        self.round += 1;
+        loom::thread::yield_now();
+    }
+}

@@ -1,0 +1,61 @@
+//! What the platform offers beyond `std`: steps of a checksum, allocation,
+//! page state, flushes.
+//!
+//! With `map` the only place with `unsafe`.
+
+/// One 8-byte step of CRC-32C on a raw state, without the inversions around it.
+pub(crate) fn crc32c_step(state: u32, word: u64) -> u32 {
+    !crc32c::crc32c_append(!state, &word.to_le_bytes())
+}
+
+/// Two 8-byte steps of CRC-32C on a raw state: what a frame's check adds to its
+/// payload. By the processor's instruction where it has one, since a call for 16
+/// bytes would cost as much as the payload.
+#[inline]
+pub(crate) fn crc32c_steps(state: u32, first: u64, second: u64) -> u32 {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if std::arch::is_x86_feature_detected!("sse4.2") {
+        // SAFETY: the processor has SSE 4.2, just asked.
+        return unsafe { steps_sse42(state, first, second) };
+    }
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    if std::arch::is_aarch64_feature_detected!("crc") {
+        // SAFETY: the processor has the CRC extension, just asked.
+        return unsafe { steps_crc(state, first, second) };
+    }
+    crc32c_step(crc32c_step(state, first), second)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse4.2")]
+fn steps_sse42(state: u32, first: u64, second: u64) -> u32 {
+    use std::arch::x86_64::_mm_crc32_u64;
+    _mm_crc32_u64(_mm_crc32_u64(state as u64, first), second) as u32
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "crc")]
+fn steps_crc(state: u32, first: u64, second: u64) -> u32 {
+    use std::arch::aarch64::__crc32cd;
+    __crc32cd(__crc32cd(state, first), second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_instruction_and_the_table_agree() {
+        for i in 0..1000u64 {
+            let (a, b) = (i.wrapping_mul(0x9e37_79b9_7f4a_7c15), !i << (i % 64));
+            let state = (a >> 7) as u32;
+            assert_eq!(crc32c_steps(state, a, b), crc32c_step(crc32c_step(state, a), b));
+        }
+    }
+
+    #[test]
+    fn a_step_is_eight_bytes_of_the_checksum() {
+        let bytes = *b"12345678";
+        assert_eq!(!crc32c_step(!0, u64::from_le_bytes(bytes)), crc32c::crc32c(&bytes));
+    }
+}
