@@ -3,6 +3,9 @@
 //!
 //! With `map` the only place with `unsafe`.
 
+use std::fs::File;
+use std::io;
+
 /// One 8-byte step of CRC-32C on a raw state, without the inversions around it.
 pub(crate) fn crc32c_step(state: u32, word: u64) -> u32 {
     !crc32c::crc32c_append(!state, &word.to_le_bytes())
@@ -38,6 +41,52 @@ fn steps_sse42(state: u32, first: u64, second: u64) -> u32 {
 fn steps_crc(state: u32, first: u64, second: u64) -> u32 {
     use std::arch::aarch64::__crc32cd;
     __crc32cd(__crc32cd(state, first), second)
+}
+
+/// Allocates blocks for the first `len` bytes of a file, which becomes as long if
+/// it is shorter; its bytes stay. `Unsupported`: only writing them does that here.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn allocate(file: &File, len: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let len = len.try_into().map_err(|_| io::ErrorKind::FileTooLarge)?;
+    loop {
+        // SAFETY: takes no pointers, and the descriptor is open while `file` lives.
+        match unsafe { libc::posix_fallocate64(file.as_raw_fd(), 0, len) } {
+            0 => return Ok(()),
+            libc::EINTR => {}
+            libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS => {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            code => return Err(io::Error::from_raw_os_error(code)), // `errno` is not set
+        }
+    }
+}
+
+/// As above.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn allocate(_file: &File, _len: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Asks for blocks that are written in place, where the file system copies on
+/// write unless told: there a store to an allocated block may meet a full disk.
+/// The file is empty. A refusal is no error: most others write in place anyway.
+pub(crate) fn no_copy_on_write(_file: &File) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        const FS_NOCOW_FL: libc::c_int = 0x0080_0000; // linux/fs.h
+        let mut flags: libc::c_int = 0;
+        // SAFETY: this call writes one int, whatever its number says, and the
+        // descriptor is open while `_file` lives.
+        let known =
+            unsafe { libc::ioctl(_file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &mut flags) } == 0;
+        flags |= FS_NOCOW_FL;
+        if known {
+            // SAFETY: as above, but it reads the int.
+            unsafe { libc::ioctl(_file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &flags) };
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,25 @@ use std::path::PathBuf;
 use crate::map::Map;
 use crate::sync::Arc;
 
+mod file;
+mod memory;
+
+pub(crate) use file::Directory;
+pub(crate) use memory::Memory;
+
+/// How a range of a segment is made durable. Both are the same barrier on Linux;
+/// elsewhere the platform decides, and this changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum FlushMethod {
+    /// `msync` of the pages of the range: leaves pages that are prepared ahead
+    /// alone.
+    #[default]
+    Range,
+    /// `fdatasync` of the file: writes whatever pages of it are dirty.
+    File,
+}
+
 /// A directory of named regions.
 pub(crate) trait Storage: Debug + Send + Sync {
     /// The name as users know it, for messages.
@@ -31,7 +50,8 @@ pub(crate) trait Storage: Debug + Send + Sync {
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn Region>>;
 
     /// Maps a file that is there: for writing, or for reading alone. For writing,
-    /// its blocks are allocated first where it is sparse.
+    /// its blocks are allocated first where it is sparse. `WouldBlock`: it is
+    /// being recycled.
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn Region>>;
 
     /// Gives a file another name, replacing what has it. Not durable before
@@ -67,14 +87,32 @@ pub(crate) trait Region: Debug + Send + Sync {
     fn flush(&self, range: Range<u64>) -> io::Result<()>;
 
     /// Makes the pages of `range` present for writing, so that a store there is
-    /// neither a fault nor a signal. Changes nothing.
+    /// neither a fault nor a signal. Only where nothing of value is and nobody
+    /// else reads or writes: may zero `range`, and does where the platform has
+    /// no other way.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
+
+    /// Spares the next store to `range` the fault that a flush leaves behind,
+    /// where the platform can. Changes nothing, whoever uses `range` meanwhile.
+    fn rearm(&self, _range: Range<u64>) {}
 
     /// Reads the pages of `range` in, so that bad media is an error here and not a
     /// signal later.
     fn load(&self, range: Range<u64>) -> io::Result<()>;
 
-    /// Whether this is the only mapping of the file, in any process. If so, nobody
-    /// else may read what is written to it from now on without looking again.
+    /// Stores the bytes of `range` again, so that their pages are dirty: a kernel
+    /// that failed to write them believes them clean. Only while there are no
+    /// writers.
+    fn touch(&self, range: Range<u64>) {
+        self.map().touch(range);
+    }
+
+    /// Whether this is the only region of the file, in any process. If so, nobody
+    /// can open it (`WouldBlock`) before [`share`](Self::share): whoever opens it
+    /// then finds what was written meanwhile. Regions count, so what was read of
+    /// a file must hold its region, not its map alone.
     fn is_unshared(&self) -> io::Result<bool>;
+
+    /// Lets others open the file again after [`is_unshared`](Self::is_unshared).
+    fn share(&self) -> io::Result<()>;
 }
