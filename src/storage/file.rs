@@ -1,28 +1,17 @@
-//! Files in a directory, mapped: what platforms and file systems need so that the
-//! promises of the seam hold. Knows nothing of logs.
+//! Files in a directory: their names, and how they are made.
+//!
+//! What a file does once it is there is in `mapped`. Knows nothing of logs.
 
 use std::any::Any;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::{MmapOptions, MmapRaw};
-
+use super::mapped::{MappedFile, PIECE, length, pieces, unless_contended};
 use super::{Access, FlushMethod, Region, Storage};
-use crate::map::Map;
-use crate::sync::Arc;
 use crate::sys;
 
 const LOCK: &str = "LOCK";
-
-/// Zeros are written, and files read, in pieces of this many bytes. Larger writes
-/// leave huge folios in the page cache of Linux, where one dirty byte dirties all.
-const PIECE: usize = 4096;
-
-/// Whether a flush is one call that covers its range to the disk: elsewhere the
-/// mapping's pages and the file's are pushed by calls of their own.
-const ONE_CALL_FLUSHES: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// A directory on disk.
 #[derive(Debug)]
@@ -154,193 +143,6 @@ impl Storage for Directory {
     }
 }
 
-/// A file, opened and mapped. On unix it holds a shared lock on the file; where
-/// locks are mandatory a lock would keep others from reading.
-#[derive(Debug)]
-struct MappedFile {
-    map: Arc<Map>,
-    file: File,
-    flush: FlushMethod,
-}
-
-impl MappedFile {
-    fn new(file: File, access: Access, flush: FlushMethod) -> io::Result<Self> {
-        if cfg!(unix) {
-            unless_contended(fs2::FileExt::try_lock_shared(&file))?;
-        }
-        let map = match access {
-            Access::Read => MmapOptions::new().map_raw_read_only(&file)?,
-            Access::Write => {
-                fill_holes(&file)?;
-                MmapOptions::new().map_raw(&file)?
-            }
-        };
-        Ok(MappedFile { map: Arc::new(Map::file(map)), file, flush })
-    }
-
-    fn raw(&self) -> &MmapRaw {
-        self.map.as_file().expect("it was made from a file")
-    }
-
-    /// Where `range` is, for calls on the mapping: they round it to whole pages.
-    fn part(&self, range: &Range<u64>) -> (usize, usize) {
-        assert!(range.start <= range.end && range.end <= self.map.len(), "{range:?} is no part");
-        (range.start as usize, (range.end - range.start) as usize)
-    }
-
-    /// What `populate` does where the kernel has no call for it: the file system
-    /// finds room for the blocks, or says that it has none.
-    #[cfg(unix)]
-    fn write_zeros(&self, range: Range<u64>) -> io::Result<()> {
-        use std::os::unix::fs::FileExt;
-        pieces(range, PIECE).try_for_each(|piece| {
-            self.file.write_all_at(&[0; PIECE][..length(&piece)], piece.start)
-        })
-    }
-
-    /// Reads `range` by calls that return errors, and forgets what it read.
-    fn read_through(&self, range: Range<u64>) -> io::Result<()> {
-        pieces(range, PIECE).try_for_each(|piece| {
-            read_at(&self.file, &mut [0; PIECE][..length(&piece)], piece.start)
-        })
-    }
-}
-
-impl Region for MappedFile {
-    fn map(&self) -> &Arc<Map> {
-        &self.map
-    }
-
-    fn flush(&self, range: Range<u64>) -> io::Result<()> {
-        let (at, len) = self.part(&range);
-        if self.flush == FlushMethod::Range || !ONE_CALL_FLUSHES {
-            self.raw().flush_range(at, len)?;
-        }
-        if self.flush == FlushMethod::File || !ONE_CALL_FLUSHES {
-            self.file.sync_data()?;
-        }
-        Ok(())
-    }
-
-    #[cfg(target_os = "linux")]
-    fn populate(&self, range: Range<u64>) -> io::Result<()> {
-        use memmap2::Advice::PopulateWrite;
-        let (at, len) = self.part(&range);
-        let Err(error) = self.raw().advise_range(PopulateWrite, at, len) else { return Ok(()) };
-        // Before Linux 5.14 the advice is unknown. Else writing says what is wrong,
-        // where the advice says only that an address is bad.
-        self.write_zeros(range)?;
-        match error.kind() {
-            ErrorKind::InvalidInput => Ok(()),
-            _ => self.raw().advise_range(PopulateWrite, at, len),
-        }
-    }
-
-    #[cfg(all(unix, not(target_os = "linux")))]
-    fn populate(&self, range: Range<u64>) -> io::Result<()> {
-        self.part(&range);
-        self.write_zeros(range)
-    }
-
-    /// Nothing to do: blocks that are written stay where they are.
-    #[cfg(not(unix))]
-    fn populate(&self, range: Range<u64>) -> io::Result<()> {
-        self.part(&range);
-        Ok(())
-    }
-
-    #[cfg(target_os = "linux")]
-    fn rearm(&self, range: Range<u64>) {
-        let (at, len) = self.part(&range);
-        let _ = self.raw().advise_range(memmap2::Advice::PopulateWrite, at, len); // or it faults
-    }
-
-    #[cfg(target_os = "linux")]
-    fn load(&self, range: Range<u64>) -> io::Result<()> {
-        const STEP: usize = 4 << 20;
-        for step in pieces(range, STEP) {
-            let (at, len) = self.part(&step);
-            let advised = self.raw().advise_range(memmap2::Advice::PopulateRead, at, len);
-            if let Err(error) = advised {
-                self.read_through(step)?; // as in `populate`
-                if error.kind() != ErrorKind::InvalidInput {
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn load(&self, range: Range<u64>) -> io::Result<()> {
-        self.part(&range);
-        self.read_through(range)
-    }
-
-    fn is_unshared(&self) -> io::Result<bool> {
-        if !cfg!(unix) {
-            return Ok(false);
-        }
-        match unless_contended(fs2::FileExt::try_lock_exclusive(&self.file)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // The system gives the old lock up before it asks for the new one.
-                self.share()?;
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn share(&self) -> io::Result<()> {
-        if !cfg!(unix) {
-            return Ok(());
-        }
-        unless_contended(fs2::FileExt::try_lock_shared(&self.file))
-    }
-}
-
-/// Allocates what a file is missing, so that no store to it needs a block.
-fn fill_holes(file: &File) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{FileExt, MetadataExt};
-        let metadata = file.metadata()?;
-        if metadata.blocks() * 512 >= metadata.len() {
-            return Ok(());
-        }
-        match sys::allocate(file, metadata.len()) {
-            Err(error) if error.kind() == ErrorKind::Unsupported => {}
-            done => return done,
-        }
-        for piece in pieces(0..metadata.len(), PIECE) {
-            let bytes = &mut [0; PIECE][..length(&piece)];
-            file.read_exact_at(bytes, piece.start)?;
-            file.write_all_at(bytes, piece.start)?;
-        }
-    }
-    let _ = file;
-    Ok(())
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    let mut done = 0;
-    while done < bytes.len() {
-        match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], at + done as u64)?
-        {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            read => done += read,
-        }
-    }
-    Ok(())
-}
-
 /// Makes the names in a directory durable, where that can be done at all.
 fn sync_directory(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
@@ -364,40 +166,21 @@ fn named(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// The same on every platform: `WouldBlock` if someone else has the lock.
-fn unless_contended(locked: io::Result<()>) -> io::Result<()> {
-    let contended = fs2::lock_contended_error().raw_os_error();
-    locked.map_err(|error| match error.raw_os_error() == contended {
-        true => ErrorKind::WouldBlock.into(),
-        false => error,
-    })
-}
-
-/// `range` in pieces of at most `len` bytes.
-fn pieces(range: Range<u64>, len: usize) -> impl Iterator<Item = Range<u64>> {
-    let end = range.end;
-    range.step_by(len).map(move |at| at..end.min(at.saturating_add(len as u64)))
-}
-
-fn length(piece: &Range<u64>) -> usize {
-    (piece.end - piece.start) as usize
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A place for a directory that is not there yet; gone at the end.
-    struct Place(PathBuf);
+    pub(crate) struct Place(pub(crate) PathBuf);
 
     impl Place {
-        fn new(name: &str) -> Self {
+        pub(crate) fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("mapwal-{}-{name}", std::process::id()));
             let _ = fs::remove_dir_all(&path);
             Place(path)
         }
 
-        fn directory(&self) -> Directory {
+        pub(crate) fn directory(&self) -> Directory {
             fs::create_dir_all(&self.0).unwrap();
             Directory::new(&self.0, FlushMethod::Range)
         }
@@ -409,7 +192,7 @@ mod tests {
         }
     }
 
-    fn kind<T>(result: io::Result<T>) -> Option<ErrorKind> {
+    pub(crate) fn kind<T>(result: io::Result<T>) -> Option<ErrorKind> {
         result.err().map(|error| error.kind())
     }
 
@@ -466,33 +249,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_stored_is_in_the_file_and_in_the_next_mapping() {
-        for method in [FlushMethod::Range, FlushMethod::File] {
-            let place = Place::new(&format!("{method:?}"));
-            place.directory();
-            let directory = Directory::new(&place.0, method);
-            let region = directory.create("a", 65_536).unwrap();
-            region.populate(8192..16_384).unwrap();
-            region.map().write(9000, b"stored");
-            region.flush(9000..9006).unwrap();
-            region.touch(9000..9006);
-            region.rearm(9000..9006);
-            region.flush(0..65_536).unwrap();
-            assert_eq!(&fs::read(place.0.join("a")).unwrap()[9000..9006], b"stored");
-            drop(region);
-            directory.rename("a", "b").unwrap();
-            for access in [Access::Read, Access::Write] {
-                let region = directory.open("b", access).unwrap();
-                region.load(0..65_536).unwrap();
-                assert_eq!(region.map().published(9000..9006), b"stored");
-            }
-            assert_eq!(kind(directory.open("a", Access::Read)), Some(ErrorKind::NotFound));
-            directory.remove("b").unwrap();
-            assert_eq!(directory.list().unwrap(), []);
-        }
-    }
-
     #[cfg(unix)] // elsewhere a mapped file cannot be replaced
     #[test]
     fn a_mapped_file_that_is_created_again_stays_as_it_was() {
@@ -513,70 +269,5 @@ mod tests {
         assert!(directory.create("a", 1 << 60).is_err());
         assert!(directory.create("a", u64::MAX).is_err());
         assert_eq!(directory.list().unwrap(), []);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_sparse_file_is_allocated_before_it_is_written() {
-        use std::os::unix::fs::MetadataExt;
-        let place = Place::new("sparse");
-        let directory = place.directory();
-        let path = place.0.join("a");
-        fs::write(&path, b"kept").unwrap();
-        File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
-        let blocks = || fs::metadata(&path).unwrap().blocks() * 512;
-        directory.open("a", Access::Read).unwrap();
-        assert!(blocks() < 1 << 20, "reading needs no blocks");
-        let region = directory.open("a", Access::Write).unwrap();
-        assert!(blocks() >= 1 << 20);
-        assert_eq!(region.map().published(0..5), b"kept\0");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_file_that_is_read_elsewhere_is_not_recycled() {
-        let place = Place::new("recycle");
-        let directory = place.directory();
-        let region = directory.create("a", 4096).unwrap();
-        let reader = directory.open("a", Access::Read).unwrap();
-        assert!(!region.is_unshared().unwrap());
-        assert!(!reader.is_unshared().unwrap(), "a refusal leaves the lock as it was");
-        drop(reader);
-        assert!(region.is_unshared().unwrap());
-        assert_eq!(kind(directory.open("a", Access::Read)), Some(ErrorKind::WouldBlock));
-        region.share().unwrap();
-        let reader = directory.open("a", Access::Read).unwrap();
-        assert!(!region.is_unshared().unwrap());
-        drop(region);
-        assert!(reader.is_unshared().unwrap());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn what_cannot_be_read_is_an_error_and_no_signal() {
-        let place = Place::new("short");
-        let directory = place.directory();
-        fs::write(place.0.join("a"), vec![1; 8 << 20]).unwrap();
-        let region = directory.open("a", Access::Read).unwrap();
-        region.load(0..8 << 20).unwrap();
-        File::options().write(true).open(place.0.join("a")).unwrap().set_len(6 << 20).unwrap();
-        region.load(0..6 << 20).unwrap();
-        assert_eq!(kind(region.load(0..8 << 20)), Some(ErrorKind::UnexpectedEof));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn without_advice_populating_writes_zeros_in_the_range_alone() {
-        let place = Place::new("advice");
-        place.directory();
-        fs::write(place.0.join("a"), vec![1; 16_384]).unwrap();
-        let file = File::options().read(true).write(true).open(place.0.join("a")).unwrap();
-        let file = MappedFile::new(file, Access::Write, FlushMethod::Range).unwrap();
-        file.write_zeros(5000..13_000).unwrap();
-        let bytes = file.map.published(0..16_384);
-        assert!(bytes[..5000].iter().chain(&bytes[13_000..]).all(|&byte| byte == 1));
-        assert!(bytes[5000..13_000].iter().all(|&byte| byte == 0));
-        file.read_through(5000..16_384).unwrap();
-        assert_eq!(kind(file.read_through(5000..16_385)), Some(ErrorKind::UnexpectedEof));
     }
 }

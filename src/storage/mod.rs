@@ -13,6 +13,7 @@ use crate::map::Map;
 use crate::sync::Arc;
 
 mod file;
+mod mapped;
 mod memory;
 
 pub(crate) use file::Directory;
