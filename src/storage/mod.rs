@@ -15,9 +15,11 @@ use crate::sync::Arc;
 mod file;
 mod mapped;
 mod memory;
+mod simulated;
 
 pub(crate) use file::Directory;
 pub(crate) use memory::Memory;
+pub use simulated::Disk;
 
 /// How a range of a segment is made durable. Both are the same barrier on Linux;
 /// elsewhere the platform decides, and this changes nothing.
