@@ -2,12 +2,26 @@
 //! whether anything that had been durable is gone. Reads, decides, changes
 //! nothing.
 
+mod chain;
+mod decide;
+pub(crate) mod files;
+pub(crate) mod search;
+#[cfg(test)]
+mod tests;
+mod walk;
+
 use std::path::PathBuf;
 
-use crate::error::{Damage, Result};
-use crate::format::SegmentHeader;
+use chain::{Broken, Chain, Chains};
+use decide::{Proof, Recovered};
+use files::{File, START};
+use search::Epochs;
+use walk::Walked;
+
+use crate::error::{Damage, Error, Result};
+use crate::format::{self, FIRST_FRAME, SegmentHeader};
 use crate::lsn::{Lsn, SegmentSize};
-use crate::scan::Place;
+use crate::scan::{Place, Stop};
 use crate::storage::Storage;
 
 /// How much opening verifies.
@@ -42,11 +56,26 @@ pub(crate) struct Link {
 pub(crate) enum Next {
     /// At the end of the last link.
     There,
-    /// The last link is sealed: a begin goes to this spare, which it names.
+    /// The last link is sealed: a begin goes to this spare, which it names, the
+    /// first of [`Found::spares`].
     Spare(u64),
+    /// The last link is sealed, and the file that it names is gone with a name
+    /// that never was durable: a begin goes to any other file.
+    Fresh,
 }
 
 /// What a directory holds.
+#[derive(Debug)]
+pub(crate) enum Directory {
+    /// No log: no segment, or only the first one without its begin.
+    Empty {
+        /// Names to be removed.
+        dead: Vec<String>,
+    },
+    Log(Box<Found>),
+}
+
+/// The log that a directory holds.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) size: SegmentSize,
@@ -54,18 +83,22 @@ pub(crate) struct Found {
     /// Oldest first: from the one that holds the head on. Never empty.
     pub(crate) links: Vec<Link>,
     pub(crate) next: Next,
+    /// In a link, or at its first byte.
     pub(crate) head: Lsn,
     /// Everything below was durable before; from here to the tail it is stored
     /// again. In a link.
     pub(crate) proved: Lsn,
-    /// The highest epoch in any intact frame, live or dead.
+    /// The highest epoch in any intact frame, live or dead. Below `u32::MAX`.
     pub(crate) epoch: u32,
-    /// One-slot files without a begin, above the last link: index and salt, in order.
+    /// Files without a begin above the last link: index and salt, in order. They have
+    /// one slot,
+    /// save one that a seal names.
     pub(crate) spares: Vec<(u64, u64)>,
     /// Names that nothing counts: to be removed.
     pub(crate) dead: Vec<String>,
-    /// The first index that no file has had.
+    /// Above every index that a file has.
     pub(crate) next_index: u64,
+    /// Its epoch is the next one, which the caller begins.
     pub(crate) report: Recovery,
 }
 
@@ -131,10 +164,104 @@ pub struct SegmentReport {
     pub verified: bool,
 }
 
-/// Reads the directory. `None`: there is no log in it yet (no segment at all, or
-/// only the first one without its begin; then `dead` of the result of
-/// [`leftovers`] says what to remove).
-pub(crate) fn recover(storage: &dyn Storage, verify: Verify) -> Result<Option<Found>> {
-    let _ = (storage, verify);
-    unimplemented!()
+/// Reads the directory, and decides what it holds.
+pub(crate) fn recover(storage: &dyn Storage, verify: Verify) -> Result<Directory> {
+    let names = files::names(storage)?;
+    let mut files: Vec<File> = Vec::new();
+    for (index, name, len) in &names.segments {
+        let file = File::open(storage, *index, name, *len)?;
+        if let Some(lowest) = files.first() {
+            if (lowest.header.uuid, lowest.size) != (file.header.uuid, file.size) {
+                return Err(Error::Foreign { path: file.path, other: lowest.path.clone() });
+            }
+        }
+        if files.last().is_some_and(|below| below.last_index() >= *index) {
+            return Err(file.damaged(0, Damage::Name));
+        }
+        files.push(file);
+    }
+    let Some(highest) = files.iter().rposition(|file| file.first.is_some()) else {
+        return empty(&files, names.unfinished);
+    };
+    let (walks, chain) = survey(storage, &files, highest, verify)?;
+    Recovered { storage, files, walks, chain }.decide(names.unfinished).map(Directory::Log)
+}
+
+/// A directory without any begin.
+fn empty(files: &[File], mut dead: Vec<String>) -> Result<Directory> {
+    if let Some(lowest) = files.first() {
+        // the first begin is durable before there is any other file
+        if files.len() > 1 || lowest.header.index > 1 {
+            return Err(lowest.damaged(FIRST_FRAME, Damage::Begin));
+        }
+        match decide::search(lowest, START, lowest.lsn(FIRST_FRAME), &Epochs::new([], 1))? {
+            Proof::Durable => return Err(lowest.damaged(FIRST_FRAME, Damage::Begin)),
+            Proof::Undecided => {
+                return Err(Error::Undecided { path: lowest.path.clone(), at: FIRST_FRAME });
+            }
+            Proof::None => dead.push(lowest.name.clone()),
+        }
+    }
+    Ok(Directory::Empty { dead })
+}
+
+/// Walks what is to be verified, and finds the chain: of the begins from which
+/// one leads down to its head, the highest decides.
+fn survey(
+    storage: &dyn Storage,
+    files: &[File],
+    highest: usize,
+    verify: Verify,
+) -> Result<(Vec<Option<Walked>>, Chain)> {
+    let ends = chain::named_ends(files);
+    let mut walks: Vec<Option<Walked>> = files.iter().map(|_| None).collect();
+    if verify == Verify::Tail {
+        walk::walk_many(files, &[highest], &ends, &mut walks)?;
+        let proved = walks[highest].as_ref().map_or(0, |walked| walked.end.proof);
+        walk::walk_many(files, &unproved(files, highest, proved), &ends, &mut walks)?;
+        if let Some(chain) = Chains::new(files, &walks).down_from(highest) {
+            return Ok((walks, chain));
+        }
+    }
+    // all of it, also where the last segment does not stand on the others
+    let begun: Vec<_> = (0..files.len()).filter(|&k| files[k].first.is_some()).collect();
+    walk::walk_many(files, &begun, &ends, &mut walks)?;
+    let chains = Chains::new(files, &walks);
+    if let Some(chain) = begun.iter().rev().find_map(|&top| chains.down_from(top)) {
+        return Ok((walks, chain));
+    }
+    let (k, broken) = chains.break_below(highest);
+    Err(match broken {
+        Broken::Missing(index) => Error::Missing {
+            path: storage.path(&format::file_name(index)),
+            named_by: files[k].path.clone(),
+        },
+        Broken::NoBegin(to) => files[to].damaged(FIRST_FRAME, Damage::Begin),
+        Broken::Short(to) => match &walks[to] {
+            Some(walked) => files[to].damaged(walked.at, damage_at(walked.stop)),
+            None => files[to].damaged(FIRST_FRAME, Damage::Link),
+        },
+        Broken::Disagrees => files[k].damaged(FIRST_FRAME, Damage::Link),
+    })
+}
+
+/// The predecessors of `top`, by name, whose ends are not proved to have been durable.
+fn unproved(files: &[File], top: usize, proved: u64) -> Vec<usize> {
+    let mut wanted = Vec::new();
+    let mut at = top;
+    while let (Ok(to), Some(first)) = (chain::named_by(files, at), files[at].first) {
+        if first.begin.predecessor_end > proved {
+            wanted.push(to);
+        }
+        at = to;
+    }
+    wanted
+}
+
+/// What was wrong where a walk stopped, if something durable had stood there.
+fn damage_at(stop: Stop) -> Damage {
+    match stop {
+        Stop::Unreadable(damage) => damage,
+        Stop::Unwritten | Stop::Sealed(_) => Damage::Hole,
+    }
 }

@@ -1,0 +1,235 @@
+//! Where the log of a chain ends, and whether anything durable is gone there.
+
+use super::chain::Chain;
+use super::damage_at;
+use super::files::{File, START};
+use super::search::{Epochs, Outcome, Search};
+use super::walk::Walked;
+use super::{Ended, Found, Link, Next, Recovery, SegmentReport};
+use crate::error::{Damage, Error, Result};
+use crate::format::{self, FIRST_FRAME, STATE_SIZE, Seal, SegmentHeader};
+use crate::lsn::Lsn;
+use crate::scan::{Place, Stop};
+use crate::storage::Storage;
+
+/// Whether a place is proved to have been durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Proof {
+    Durable,
+    Undecided,
+    None,
+}
+
+/// What it means that the last segment's walk stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Damaged,
+    Undecided,
+    Torn(Damage),
+    Tail,
+}
+
+fn verdict(stop: Stop, proof: Proof) -> Verdict {
+    match (stop, proof) {
+        (_, Proof::Durable) => Verdict::Damaged, // it was durable once: not a crash
+        (_, Proof::Undecided) => Verdict::Undecided, // too much to search: refuse rather than cut
+        // a write the crash cut short; never promised
+        (Stop::Unreadable(damage), Proof::None) => Verdict::Torn(damage),
+        // nothing more was written, here or in the file that the seal names
+        (Stop::Unwritten | Stop::Sealed(_), Proof::None) => Verdict::Tail,
+    }
+}
+
+/// Whether a frame at or behind `from` proves more than `above` to have been durable.
+pub(super) fn search(file: &File, from: Place, above: u64, epochs: &Epochs) -> Result<Proof> {
+    file.load(from.offset..file.len())?;
+    Ok(match Search::new(file.life(), file.bytes(0)).proof(from, above, epochs) {
+        Outcome::Frame(_) => Proof::Durable,
+        Outcome::Undecided => Proof::Undecided,
+        Outcome::Nothing => Proof::None,
+    })
+}
+
+/// A directory whose chain is found.
+pub(super) struct Recovered<'a> {
+    pub(super) storage: &'a dyn Storage,
+    /// In index order.
+    pub(super) files: Vec<File>,
+    /// Of each file, if it was walked: of the chain's top, and of all with a begin
+    /// above it.
+    pub(super) walks: Vec<Option<Walked>>,
+    pub(super) chain: Chain,
+}
+
+impl Recovered<'_> {
+    /// The log, or why there is none to go on with. `unfinished`: names to remove.
+    pub(super) fn decide(&self, unfinished: Vec<String>) -> Result<Box<Found>> {
+        let (last, end) = *self.chain.links.last().expect("a chain has a top");
+        let walked = self.walks[last].as_ref().expect("the top of a chain was walked");
+        let file = &self.files[last];
+        let tail = file.lsn(end.place.offset);
+        let next = match walked.stop {
+            Stop::Sealed(seal) => self.sealed(last, seal)?,
+            Stop::Unwritten | Stop::Unreadable(_) => Next::There,
+        };
+        let ended = match verdict(walked.stop, self.proof(last, walked, tail)?) {
+            Verdict::Damaged => return Err(self.lost(last, walked, next)),
+            Verdict::Undecided => {
+                return Err(Error::Undecided { path: file.path.clone(), at: walked.at });
+            }
+            Verdict::Torn(damage) => {
+                let bytes = file.bytes(end.place.offset);
+                let overwritten = bytes[..bytes.len().min(STATE_SIZE as usize)].to_vec();
+                Ended::Torn { path: file.path.clone(), at: walked.at, damage, overwritten }
+            }
+            Verdict::Tail if end.closed => Ended::Closed,
+            Verdict::Tail => Ended::Unclosed,
+        };
+        let (spares, mut dead) = self.spares(last, next);
+        dead.extend(unfinished);
+        self.found(tail, next, spares, dead, ended).map(Box::new)
+    }
+
+    /// Whether anything proves that the tail was durable: what was walked above
+    /// it, or what a search finds behind it.
+    fn proof(&self, last: usize, walked: &Walked, tail: u64) -> Result<Proof> {
+        let above = last + 1..self.files.len();
+        let walks = above.clone().filter_map(|k| self.walks[k].as_ref());
+        if walks.map(|walked| walked.proof).any(|proof| proof > tail) {
+            return Ok(Proof::Durable);
+        }
+        let named = self.walks.iter().flatten().flat_map(|walked| walked.epochs.iter().copied());
+        let epochs = Epochs::new(named, walked.end.epoch);
+        let mut proof = Proof::None;
+        // nothing is ever written behind a seal
+        let sealed = matches!(walked.stop, Stop::Sealed(_));
+        for k in (last..self.files.len()).skip(sealed as usize) {
+            let from = self.walks[k].as_ref().map_or(START, |walked| walked.end.place);
+            match search(&self.files[k], from, tail, &epochs)? {
+                Proof::Durable => return Ok(Proof::Durable),
+                Proof::Undecided => proof = Proof::Undecided,
+                Proof::None => {}
+            }
+        }
+        Ok(proof)
+    }
+
+    /// Where the log goes on behind the seal of its last segment.
+    fn sealed(&self, last: usize, seal: Seal) -> Result<Next> {
+        let above = &self.files[last + 1..];
+        if seal.next_index <= self.files[last].last_index() {
+            return Err(self.files[last].damaged(FIRST_FRAME, Damage::Link));
+        }
+        match above.binary_search_by_key(&seal.next_index, |file| file.header.index) {
+            // its begin did not link, or its file is another one
+            Ok(i) if above[i].first.is_some() || above[i].header.salt != seal.next_salt => {
+                Err(above[i].damaged(FIRST_FRAME, Damage::Link))
+            }
+            Ok(_) => Ok(Next::Spare(seal.next_index)),
+            Err(_) if self.storage.names_are_durable() => Err(self.missing(last, seal)),
+            Err(_) => Ok(Next::Fresh),
+        }
+    }
+
+    /// The error for a tail that was durable, and behind it more.
+    fn lost(&self, last: usize, walked: &Walked, next: Next) -> Error {
+        let named = self.files.iter().find(|file| next == Next::Spare(file.header.index));
+        match (walked.stop, named) {
+            (Stop::Sealed(_), Some(file)) => file.damaged(FIRST_FRAME, Damage::Begin),
+            (Stop::Sealed(seal), None) => self.missing(last, seal),
+            (stop, _) => self.files[last].damaged(walked.at, damage_at(stop)),
+        }
+    }
+
+    fn missing(&self, last: usize, seal: Seal) -> Error {
+        Error::Missing {
+            path: self.storage.path(&format::file_name(seal.next_index)),
+            named_by: self.files[last].path.clone(),
+        }
+    }
+
+    /// What is kept for later, and the names of what nothing counts.
+    fn spares(&self, last: usize, next: Next) -> (Vec<(u64, u64)>, Vec<String>) {
+        let lowest = match next {
+            Next::Spare(index) => index,
+            Next::There | Next::Fresh => self.files[last].last_index() + 1,
+        };
+        let (mut spares, mut dead) = (Vec::new(), Vec::new());
+        for (k, file) in self.files.iter().enumerate() {
+            let SegmentHeader { index, slots, salt, .. } = file.header;
+            if self.chain.links.iter().any(|&(link, _)| link == k) {
+                continue;
+            }
+            let usable = slots == 1 || next == Next::Spare(index);
+            if file.first.is_none() && index >= lowest && usable {
+                spares.push((index, salt));
+            } else {
+                dead.push(file.name.clone());
+            }
+        }
+        (spares, dead)
+    }
+
+    fn found(
+        &self,
+        tail: u64,
+        next: Next,
+        spares: Vec<(u64, u64)>,
+        dead: Vec<String>,
+        ended: Ended,
+    ) -> Result<Found> {
+        let oldest = &self.files[self.chain.links[0].0];
+        let first_lsn = oldest.lsn(FIRST_FRAME);
+        let proofs = self.chain.links.iter().map(|(_, end)| end.proof);
+        let proved = Lsn(proofs.max().unwrap_or(0).clamp(first_lsn, tail));
+        // where the head is the end of what came before, it is where this begins
+        let head = Lsn(self.chain.head.0.max(first_lsn));
+        let mut links = Vec::new();
+        let mut segments = Vec::new();
+        for &(k, end) in &self.chain.links {
+            let file = &self.files[k];
+            let first = file.first.expect("a segment of a chain has a begin");
+            links.push(Link {
+                header: file.header,
+                first_sequence: first.begin.first_sequence,
+                first_epoch: first.state.epoch,
+                last_epoch: end.epoch,
+                end: end.place,
+            });
+            segments.push(SegmentReport {
+                path: file.path.clone(),
+                first_sequence: first.begin.first_sequence,
+                records: end.place.ordinal.into(),
+                bytes: end.place.offset,
+                verified: self.walks[k].is_some(),
+            });
+        }
+        let epoch = self.highest_epoch()?;
+        let report = Recovery {
+            ended,
+            segments,
+            removed: dead.iter().map(|name| self.storage.path(name)).collect(),
+            head,
+            tail: Lsn(tail),
+            proved,
+            epoch: epoch + 1,
+        };
+        let next_index = self.files.iter().map(File::last_index).max().unwrap_or(0) + 1;
+        let (size, uuid) = (oldest.size, oldest.header.uuid);
+        Ok(Found { size, uuid, links, next, head, proved, epoch, spares, dead, next_index, report })
+    }
+
+    /// The highest epoch that an intact state names, in any file.
+    fn highest_epoch(&self) -> Result<u32> {
+        let mut highest = 0;
+        for (file, walked) in self.files.iter().zip(&self.walks) {
+            let begun = file.first.map_or(0, |first| first.state.epoch);
+            let walked = walked.as_ref().map_or(0, |walked| walked.end.epoch);
+            highest = highest.max(begun).max(walked);
+            if highest == u32::MAX {
+                return Err(file.damaged(FIRST_FRAME, Damage::Epoch)); // there is no next one
+            }
+        }
+        Ok(highest)
+    }
+}

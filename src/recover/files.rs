@@ -1,0 +1,196 @@
+//! The segment files of a directory: their headers and their first frames.
+//!
+//! Knows nothing of how segments follow each other.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::error::{Damage, Error, Result};
+use crate::format::{
+    self, BEGIN_SIZE, BadHeader, Begin, FIRST_FRAME, Reason, SegmentHeader, State,
+};
+use crate::lsn::SegmentSize;
+use crate::scan::{Content, Life, Place, Walk};
+use crate::storage::{Access, Region, Storage};
+
+/// Where every walk begins.
+pub(crate) const START: Place = Place { offset: FIRST_FRAME, ordinal: 0 };
+
+/// Bytes that are read in at a time.
+const STEP: u64 = 1 << 20;
+
+/// Sequence numbers above are refused, so that none overflows behind them.
+const MAX_FIRST_SEQUENCE: u64 = u64::MAX >> 1;
+
+/// The names in a directory that are the log's.
+pub(crate) struct Names {
+    /// Index, name and length in bytes of each segment, in index order.
+    pub(crate) segments: Vec<(u64, String, u64)>,
+    /// Files that were on their way.
+    pub(crate) unfinished: Vec<String>,
+}
+
+/// Lists the log's files. Others are not its business.
+pub(crate) fn names(storage: &dyn Storage) -> Result<Names> {
+    let list = storage.list().map_err(|e| Error::io("list", &storage.path(""), e))?;
+    let mut names = Names { segments: Vec::new(), unfinished: Vec::new() };
+    for (name, len) in list {
+        if name.ends_with(".tmp") {
+            names.unfinished.push(name);
+        } else if let Some(index) = format::file_index(&name) {
+            names.segments.push((index, name, len));
+        }
+    }
+    names.segments.sort_unstable();
+    names.unfinished.sort_unstable();
+    Ok(names)
+}
+
+/// A segment file with an intact header.
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) header: SegmentHeader,
+    pub(crate) size: SegmentSize,
+    /// Its first frame, if that is an intact begin.
+    pub(crate) first: Option<First>,
+    region: Box<dyn Region>,
+}
+
+/// An intact first frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct First {
+    pub(crate) state: State,
+    pub(crate) begin: Begin,
+    /// Everything below this LSN was durable before it.
+    pub(crate) proof: u64,
+}
+
+impl File {
+    /// Opens the file `name` of `len` bytes, and reads its header and first frame.
+    pub(crate) fn open(storage: &dyn Storage, index: u64, name: &str, len: u64) -> Result<Self> {
+        let path = storage.path(name);
+        let damaged = |damage| Error::Damaged { path: path.clone(), at: 0, damage };
+        if len < FIRST_FRAME {
+            return Err(damaged(Damage::FileLength));
+        }
+        let region = storage.open(name, Access::Read).map_err(|e| Error::io("open", &path, e))?;
+        if region.map().len() != len {
+            return Err(damaged(Damage::FileLength));
+        }
+        let loaded = len.min(FIRST_FRAME + BEGIN_SIZE);
+        region.load(0..loaded).map_err(|e| Error::io("read", &path, e))?;
+        let bytes = region.map().published(0..FIRST_FRAME);
+        let bytes = bytes.try_into().expect("a slice of a header's length");
+        let header = SegmentHeader::decode(bytes).map_err(|bad| match bad {
+            BadHeader::Version(version) => Error::UnsupportedVersion {
+                path: path.clone(),
+                version,
+                supported: format::VERSION,
+            },
+            BadHeader::Magic | BadHeader::Check => damaged(Damage::Header),
+        })?;
+        let size = SegmentSize::new(header.segment_size).ok_or(damaged(Damage::Header))?;
+        let last = header.index.checked_add(u64::from(header.slots)).map(|next| next - 1);
+        if header.index == 0 || header.slots == 0 || last.is_none_or(|l| l > size.max_index()) {
+            return Err(damaged(Damage::Header));
+        }
+        if header.index != index {
+            return Err(damaged(Damage::Name));
+        }
+        if u64::from(header.slots).checked_mul(size.bytes()) != Some(len) {
+            return Err(damaged(Damage::FileLength));
+        }
+        let name = name.to_owned();
+        let mut file = File { name, path, header, size, first: None, region };
+        file.first = file.read_first(loaded)?;
+        Ok(file)
+    }
+
+    fn read_first(&self, loaded: u64) -> Result<Option<First>> {
+        let bytes = self.region.map().published(FIRST_FRAME..loaded);
+        let Ok(frame) = Walk::new(self.life(), START, 0).step(bytes) else {
+            return Ok(None);
+        };
+        let Content::State(state) = frame.content else { return Ok(None) };
+        let Reason::Begin(begin) = state.reason else { return Ok(None) };
+        if !(1..=MAX_FIRST_SEQUENCE).contains(&begin.first_sequence) || state.epoch == u32::MAX {
+            return Err(self.damaged(FIRST_FRAME, Damage::State));
+        }
+        let lsn = self.lsn(FIRST_FRAME);
+        Ok(Some(First { state, begin, proof: frame.proves(lsn).min(lsn) }))
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        Life { base: self.lsn(0), salt: self.header.salt }
+    }
+
+    pub(crate) fn lsn(&self, offset: u64) -> u64 {
+        self.size.base(self.header.index) + offset
+    }
+
+    /// The highest index that the file covers.
+    pub(crate) fn last_index(&self) -> u64 {
+        self.header.index + u64::from(self.header.slots) - 1
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.region.map().len()
+    }
+
+    /// Reads a range in, as far as it lies in the file, so that bad media is an
+    /// error here. Where one is met, what comes before it is in.
+    pub(crate) fn load(&self, range: Range<u64>) -> Result<()> {
+        let (mut at, end) = (range.start, range.end.min(self.len()));
+        while at < end {
+            let next = end.min(at + STEP);
+            self.region.load(at..next).map_err(|e| Error::io("read", &self.path, e))?;
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// The bytes from `offset` to the end of the file. Only those that were
+    /// loaded may be looked at.
+    pub(crate) fn bytes(&self, offset: u64) -> &[u8] {
+        self.region.map().published(offset.min(self.len())..self.len())
+    }
+
+    pub(crate) fn damaged(&self, at: u64, damage: Damage) -> Error {
+        Error::Damaged { path: self.path.clone(), at, damage }
+    }
+}
+
+/// Reads a file in, from its first frame on, as far as a walk needs it.
+pub(crate) struct Reading<'a> {
+    file: &'a File,
+    loaded: u64,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn new(file: &'a File) -> Self {
+        Reading { file, loaded: FIRST_FRAME }
+    }
+
+    /// The bytes from `offset` on, of which the frame there is loaded.
+    pub(crate) fn frame(&mut self, offset: u64) -> Result<&'a [u8]> {
+        self.load(offset + format::FRAME_HEADER as u64)?;
+        let bytes = self.file.bytes(offset);
+        if let Some(word) = bytes.first_chunk() {
+            let payload_len = format::payload_len(u32::from_le_bytes(*word));
+            self.load(offset + format::frame_size(payload_len))?;
+        }
+        Ok(bytes)
+    }
+
+    fn load(&mut self, end: u64) -> Result<()> {
+        let end = end.min(self.file.len());
+        if end > self.loaded {
+            let end = end.next_multiple_of(STEP);
+            self.file.load(self.loaded..end)?;
+            self.loaded = end;
+        }
+        Ok(())
+    }
+}
