@@ -194,6 +194,11 @@ pub enum Error {
         lsn: Lsn,
     },
 
+    /// The log has used up its places: 2^64 bytes, epochs or records, or a record
+    /// too large for all of them. Begin a new log.
+    #[error("the log has used up its places: begin a new one")]
+    OutOfPlaces,
+
     /// A batch without records was given.
     #[error("a batch needs at least one record")]
     EmptyBatch,

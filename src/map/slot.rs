@@ -62,7 +62,7 @@ pub(crate) enum Attempt<'s> {
     /// and moves the mark (then [`Slot::recheck`]) or freezes it
     /// (then [`Slot::refuse`]).
     Pending(Pending),
-    /// Nothing was written, nothing counts. The caller closes the slot and does
+    /// Nothing was written, nothing counts, and the slot is closed. The caller does
     /// not try again before another one is active.
     Refused,
 }
@@ -77,6 +77,11 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// Whether someone sleeps until it is published.
+    pub(crate) fn wakes(&self) -> bool {
+        self.wake
+    }
+
     /// Where the ready mark must be for this claim to be granted.
     pub(crate) fn needs_ready(&self) -> u64 {
         self.end + RESERVE
@@ -123,16 +128,42 @@ impl Slot {
     /// Claims `size` bytes for `count` records: one atomic addition.
     #[inline]
     pub(crate) fn attempt(&self, size: u64, count: u32) -> Attempt<'_> {
-        let before = if size <= ADDED_BLINDLY {
-            // Acquire pairs with the Release in `reset`: to add to a life is to
-            // see its map, base, seed and mark.
-            Tail(self.tail.0.fetch_add(Tail::step(size, count), Ordering::Acquire))
-        } else {
-            match self.add_if_it_fits(size, count) {
-                Some(before) => before,
-                None => return Attempt::Refused,
+        if size > ADDED_BLINDLY {
+            return self.attempt_looking(size, count, true);
+        }
+        // Acquire pairs with the Release in `reset`: to add to a life is to see its
+        // map, base, seed and mark.
+        let before = Tail(self.tail.0.fetch_add(Tail::step(size, count), Ordering::Acquire));
+        self.granted_after(before, size, count)
+    }
+
+    /// Like [`attempt`](Self::attempt), but looks before it adds. A claim that does
+    /// not fit closes the slot if `ends` says so, and leaves it alone otherwise.
+    pub(crate) fn attempt_looking(&self, size: u64, count: u32, ends: bool) -> Attempt<'_> {
+        let mut fits = false;
+        // Acquire, both: as in `attempt`.
+        let before = self.tail.0.fetch_update(Ordering::Acquire, Ordering::Acquire, |now| {
+            let now = Tail(now);
+            fits = !now.is_closed() && now.place().offset + size <= self.limit;
+            if fits {
+                Some(now.0 + Tail::step(size, count))
+            } else {
+                (ends && !now.is_closed()).then_some(now.0 | CLOSED)
             }
-        };
+        });
+        match before {
+            Ok(before) if fits => self.granted_after(Tail(before), size, count),
+            Ok(before) => {
+                self.note_closing(Tail(before));
+                Attempt::Refused
+            }
+            Err(_) => Attempt::Refused,
+        }
+    }
+
+    /// What became of a claim that was added to the tail when it was `before`.
+    #[inline]
+    fn granted_after(&self, before: Tail, size: u64, count: u32) -> Attempt<'_> {
         if before.is_closed() {
             return Attempt::Refused;
         }
@@ -146,33 +177,6 @@ impl Slot {
             Some(claim) => Attempt::Granted { claim, wake: pending.wake },
             None => Attempt::Pending(pending),
         }
-    }
-
-    /// Like [`attempt`](Self::attempt), but leaves the slot alone if the claim
-    /// does not fit: for claims that may not end a segment.
-    pub(crate) fn attempt_politely(&self, size: u64, count: u32) -> Attempt<'_> {
-        let Some(before) = self.add_if_it_fits(size, count) else {
-            return Attempt::Refused;
-        };
-        let start = before.place();
-        let pending = Pending { start, end: start.offset + size, count, wake: before.has_waiter() };
-        match self.recheck(pending) {
-            Some(claim) => Attempt::Granted { claim, wake: pending.wake },
-            None => Attempt::Pending(pending),
-        }
-    }
-
-    fn add_if_it_fits(&self, size: u64, count: u32) -> Option<Tail> {
-        // Acquire, both: as in `attempt`.
-        self.tail
-            .0
-            .fetch_update(Ordering::Acquire, Ordering::Acquire, |now| {
-                let now = Tail(now);
-                let fits = !now.is_closed() && now.place().offset + size <= self.limit;
-                fits.then(|| now.0 + Tail::step(size, count))
-            })
-            .ok()
-            .map(Tail)
     }
 
     /// The claim, if the ready mark is far enough by now.
@@ -193,11 +197,6 @@ impl Slot {
         Some(Claim::new(map, start.offset..end, start.ordinal, count, base, seed))
     }
 
-    /// Whether a pending claim's record has someone sleeping for it.
-    pub(crate) fn wakes(&self, pending: &Pending) -> bool {
-        pending.wake
-    }
-
     /// Gives a pending claim up, under the preparing lock and with the mark frozen.
     pub(crate) fn refuse(&self, pending: Pending) {
         // Relaxed: the mark moves under the lock that the caller holds.
@@ -206,6 +205,7 @@ impl Slot {
     }
 
     fn refuse_beyond(&self, pending: Pending, end: u64) {
+        self.close(); // before the claim is counted off: this life cannot end yet
         if pending.start.offset <= end {
             // Release pairs with the Acquire in `settled_end`. The lowest counts: a
             // claim may cross the limit behind one that crosses a frozen mark.
@@ -221,9 +221,13 @@ impl Slot {
         // Acquire pairs with the Release in `reset`, so that `closing` is this life's.
         let before = Tail(self.tail.0.fetch_or(CLOSED, Ordering::Acquire));
         if !before.is_closed() {
-            // Release pairs with the Acquire in `closed_at`.
-            self.closing.store(before.bare(), Ordering::Release);
+            self.note_closing(before);
         }
+    }
+
+    fn note_closing(&self, before: Tail) {
+        // Release pairs with the Acquire in `closed_at`.
+        self.closing.store(before.bare(), Ordering::Release);
     }
 
     /// Where the tail was when the slot was closed; `None` for the moment between
@@ -259,6 +263,19 @@ impl Slot {
         (end.offset + RESERVE <= self.ready()).then_some(end)
     }
 
+    /// Notes an end that is given: of a life that grants nothing.
+    pub(crate) fn end_at(&self, place: Place) {
+        self.close();
+        // Release: as in `note_end`.
+        self.end.fetch_min(Tail::at(place).0, Ordering::Release);
+    }
+
+    /// Lets the map of a spent life go; the caller has walked to its end.
+    pub(crate) fn release(&self) {
+        assert!(self.is_spent(), "only a spent slot lets its map go");
+        *lock(&self.held) = None;
+    }
+
     /// Whether all claims of this life are done, given that those below its settled
     /// end are published.
     pub(crate) fn is_spent(&self) -> bool {
@@ -281,6 +298,11 @@ impl Slot {
         // Release pairs with the Acquire in `recheck`: below the mark, the bytes are
         // present and zero.
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Claims end at or below this offset.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// The tail as it is now.

@@ -1,0 +1,121 @@
+//! The live segments in order, what is dead, and what is spare. Everything here
+//! is behind the chain lock.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::lsn::Lsn;
+use crate::scan::Place;
+use crate::segment::Segment;
+use crate::storage::Region;
+use crate::sync::Arc;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    /// Oldest first; the last one takes claims, or took them last. Never empty.
+    pub(crate) live: VecDeque<Arc<Segment>>,
+    /// Where the next frame goes in the last one, once its claims have ended.
+    pub(crate) behind_end: Option<Place>,
+    /// Records below are given up.
+    pub(crate) head: Lsn,
+    /// When everything below this is durable, so is the head.
+    pub(crate) head_named: u64,
+    /// What `truncate_after` took out of the log since it was opened, as LSNs.
+    pub(crate) cuts: Vec<Range<u64>>,
+    /// Retired or cut away; their files are still there.
+    pub(crate) dead: Vec<Arc<Segment>>,
+    /// Ready to be used, ascending by index, all above the last live one.
+    pub(crate) spares: VecDeque<Spare>,
+    /// The first index that no file has had.
+    pub(crate) next_index: u64,
+}
+
+/// A segment file that is prepared, and empty but for its header.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) index: u64,
+    pub(crate) salt: u64,
+    pub(crate) slots: u32,
+    pub(crate) region: Arc<dyn Region>,
+    /// Behind its header lies what an earlier life of the file left.
+    pub(crate) stale: bool,
+}
+
+/// Where an LSN is.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// In this live segment, at this offset: which may be behind what is published.
+    Live(usize, u64),
+    Truncated,
+    CutAway,
+    /// Above every segment, or in none.
+    Nowhere,
+}
+
+impl Chain {
+    pub(crate) fn active(&self) -> &Arc<Segment> {
+        self.live.back().expect("a log has a segment")
+    }
+
+    /// Where `lsn` is. Not whether a frame is there.
+    pub(crate) fn find(&self, lsn: Lsn) -> Found {
+        if lsn < self.head {
+            return Found::Truncated;
+        }
+        if self.is_cut_away(lsn) {
+            return Found::CutAway;
+        }
+        let after = self.live.partition_point(|segment| segment.lsn(0) <= lsn);
+        let Some(i) = after.checked_sub(1) else { return Found::Nowhere };
+        let offset = lsn.0 - self.live[i].lsn(0).0;
+        if offset > self.live[i].len() { Found::Nowhere } else { Found::Live(i, offset) }
+    }
+
+    pub(crate) fn is_cut_away(&self, lsn: Lsn) -> bool {
+        self.cuts.iter().any(|cut| cut.contains(&lsn.0))
+    }
+
+    /// The live segment behind `segment`; `None` if that is the last one.
+    pub(crate) fn successor(&self, segment: &Segment) -> Result<Option<&Arc<Segment>>> {
+        let i = self.position(segment)?;
+        Ok(self.live.get(i + 1))
+    }
+
+    /// The live segment before `segment`, if records of it are not given up.
+    pub(crate) fn predecessor(&self, segment: &Segment) -> Result<Option<&Arc<Segment>>> {
+        let i = self.position(segment)?;
+        Ok(i.checked_sub(1).map(|i| &self.live[i]))
+    }
+
+    fn position(&self, segment: &Segment) -> Result<usize> {
+        let index = segment.id.index;
+        self.live.binary_search_by_key(&index, |live| live.id.index).map_err(|_| {
+            let lsn = segment.lsn(0);
+            if self.live.front().is_some_and(|first| index < first.id.index) {
+                Error::Truncated { lsn, head: self.head }
+            } else {
+                Error::CutAway { lsn }
+            }
+        })
+    }
+
+    /// Unmaps old segments when nobody reads them: mappings and open files are
+    /// scarcer than disk. They are durable to their end.
+    pub(crate) fn loosen_old(&self, durable: u64) {
+        const KEPT: usize = 64;
+        let Some(last) = self.live.len().checked_sub(KEPT) else { return };
+        // one a roll; those below it were loosened before
+        if self.live.get(last + 1).is_some_and(|next| next.lsn(0).0 <= durable) {
+            self.live[last].loosen();
+        }
+    }
+
+    /// The bytes of all files with a name.
+    pub(crate) fn size(&self) -> u64 {
+        let files = self.live.iter().chain(&self.dead).map(|segment| segment.len());
+        let spares = self.spares.iter().map(|spare| spare.region.map().len());
+        files.chain(spares).fold(0, u64::saturating_add)
+    }
+}

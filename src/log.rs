@@ -1,0 +1,213 @@
+//! The log itself: what `Wal`, readers and the background thread share, and the
+//! two roads that everything takes: a claim, and a flush.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::chain::Chain;
+use crate::commit::{Commit, Lead};
+use crate::error::{Error, Result};
+use crate::format::{FIRST_FRAME, Reason, State};
+use crate::lsn::{Lsn, SegmentSize};
+use crate::map::Claim;
+use crate::options::Options;
+use crate::prepare::Worker;
+use crate::recover::Recovery;
+use crate::ring::{Asked, Ring, Seat};
+use crate::segment::Stamp;
+use crate::storage::Storage;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::wait::Waiters;
+
+/// Everything of an open log. Locks are taken in the order of these fields, and
+/// never while a slot's preparing lock is held, which is the innermost.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) storage: Box<dyn Storage>,
+    pub(crate) options: Options,
+    pub(crate) size: SegmentSize,
+    pub(crate) uuid: [u8; 16],
+    /// The epoch of this opening.
+    pub(crate) epoch: u32,
+    pub(crate) recovery: Recovery,
+    /// Held by whoever makes or removes files.
+    pub(crate) making: Mutex<()>,
+    pub(crate) chain: Mutex<Chain>,
+    pub(crate) ring: Ring,
+    pub(crate) commit: Commit,
+    pub(crate) waiters: Waiters,
+    pub(crate) worker: Worker,
+    pub(crate) counters: Counters,
+    /// Set before the last frame is written; nothing is appended afterwards.
+    pub(crate) closed: AtomicBool,
+    /// Whether `truncate_after` ever cut: then LSNs are looked up in the cuts.
+    pub(crate) has_cuts: AtomicBool,
+    /// Keeps other writers away.
+    pub(crate) guard: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+}
+
+/// What happened, counted. Relaxed throughout: numbers for people.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) overtaken: AtomicU64,
+    pub(crate) rolls: AtomicU64,
+    pub(crate) flushes: AtomicU64,
+    pub(crate) recycled: AtomicU64,
+    pub(crate) made: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed); // a number for people
+}
+
+/// A granted claim, and whether someone sleeps until it is published.
+pub(crate) struct Granted<'l> {
+    pub(crate) claim: Claim<'l>,
+    pub(crate) wake: Option<&'l Seat>,
+}
+
+/// What a new segment is for: the last spare is not for records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    Records,
+    State,
+}
+
+thread_local! {
+    /// The logs whose `append_with` closure this thread is in.
+    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// This thread is inside an `append_with` closure of a log, until this is dropped.
+pub(crate) struct Inside;
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.with_borrow_mut(|inside| inside.pop());
+    }
+}
+
+impl Log {
+    /// Claims `size` bytes for `count` records: on the road, one atomic addition.
+    #[inline]
+    pub(crate) fn claim(&self, size: u64, count: u32) -> Result<Granted<'_>> {
+        loop {
+            let number = self.ring.active();
+            let seat = self.ring.seat(number);
+            match seat.ask(size, count) {
+                Asked::Granted { claim, wake, overtook } => {
+                    if overtook {
+                        self.overtaken();
+                    }
+                    return Ok(Granted { claim, wake: wake.then_some(seat) });
+                }
+                Asked::Refused => self.make_room(number)?,
+            }
+        }
+    }
+
+    #[cold]
+    fn overtaken(&self) {
+        count(&self.counters.overtaken);
+        self.worker.call();
+    }
+
+    /// What frames that are claimed now carry.
+    #[inline]
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp { epoch: self.epoch, durable: self.commit.durable() }
+    }
+
+    /// A state frame's content, but for what its reason adds.
+    pub(crate) fn state(&self, reason: Reason, head: Lsn) -> State {
+        let durable = Lsn(self.commit.durable());
+        State { reason, epoch: self.epoch, head, durable, time_ns: now_ns() }
+    }
+
+    /// Why nothing can be written any more, if so.
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        self.commit.check()?;
+        // Acquire pairs with the Release in `close`.
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Marks this thread as inside a closure of this log.
+    pub(crate) fn enter_closure(&self) -> Inside {
+        INSIDE.with_borrow_mut(|inside| inside.push(std::ptr::from_ref(self).addr()));
+        Inside
+    }
+
+    /// Refuses what would wait for the closure that this thread is in.
+    pub(crate) fn check_outside_closure(&self) -> Result<()> {
+        let me = std::ptr::from_ref(self).addr();
+        let inside = INSIDE.with_borrow(|inside| inside.contains(&me));
+        if inside { Err(Error::InsideAppend) } else { Ok(()) }
+    }
+
+    /// Waits until everything below `want` is durable, flushing where nobody does.
+    pub(crate) fn wait_durable(&self, want: u64) -> Result<()> {
+        self.check_outside_closure()?;
+        self.commit.wait(want, |lead| self.flush(lead))
+    }
+
+    /// Flushes what is published from the durable mark on, oldest segment first, and
+    /// moves the mark. The first failure ends the log for writing.
+    pub(crate) fn flush(&self, lead: &Lead<'_>) -> Result<()> {
+        self.flush_from(lead, self.commit.durable()).inspect_err(|error| {
+            if let Error::Io { source, .. } = error {
+                self.fail(source.clone());
+            }
+        })?;
+        self.commit.check()
+    }
+
+    pub(crate) fn flush_from(&self, lead: &Lead<'_>, from: u64) -> Result<()> {
+        let segments: Vec<_> = {
+            let chain = lock(&self.chain);
+            let after = chain.live.partition_point(|segment| segment.lsn(0).0 <= from);
+            chain.live.iter().skip(after.saturating_sub(1)).cloned().collect()
+        };
+        let mut durable = from;
+        for segment in segments {
+            let region = segment.region(&*self.storage)?;
+            let published = segment.published(region.map())?;
+            let start = durable.saturating_sub(segment.lsn(0).0).max(FIRST_FRAME);
+            let end = published.at.offset;
+            if start < end {
+                count(&self.counters.flushes);
+                region.flush(start..end).map_err(|e| Error::io("flush", segment.path(), e))?;
+                durable = segment.lsn(end).0;
+                if !published.complete {
+                    // The kernel protects flushed pages again: take the fault here, not in
+                    // the next append.
+                    region.rearm(end..(end + 1).min(segment.len()));
+                }
+            }
+            lead.move_to(durable);
+            if !published.complete {
+                break;
+            }
+        }
+        if durable > from {
+            self.waiters.durable_moved();
+        }
+        Ok(())
+    }
+
+    /// Ends the log for writing: a flush failed, or someone panicked in one.
+    pub(crate) fn fail(&self, source: Arc<io::Error>) {
+        self.commit.fail(source);
+        // Under the chain lock nobody rolls; whoever rolls later sees the failure.
+        let _chain = lock(&self.chain);
+        self.ring.active_seat().slot.close();
+        self.waiters.wake_all();
+    }
+}
+
+/// Now, in nanoseconds since 1970; 0 where the clock is before that.
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,266 @@
+//! Opening a log for writing: what recovery found becomes a chain, and a new epoch
+//! begins, durable before anything is appended.
+//!
+//! The order is what makes it safe to be cut short anywhere. First all that is
+//! kept is stored and flushed again: a kernel that failed a flush believes its
+//! pages clean. Then dead files go. Then the new epoch's first frame, at the place
+//! where the tail is: it makes whatever lies behind unreadable for good.
+
+use std::collections::VecDeque;
+
+use crate::chain::{Chain, Spare};
+use crate::commit::Commit;
+use crate::error::{Error, Result};
+use crate::format::{self, FIRST_FRAME, RESERVE, Reason, SEAL_SIZE, STATE_SIZE, Seal};
+use crate::log::{Counters, Log};
+use crate::lsn::Lsn;
+use crate::options::Options;
+use crate::prepare::{self, Worker};
+use crate::recover::{self, Directory, Ended, Found, Next, Recovery};
+use crate::ring::{self, Preparing, Ring};
+use crate::roll::Predecessor;
+use crate::scan::{Life, Place};
+use crate::segment::{self, Identity, Segment};
+use crate::storage::{Access, Region, Storage};
+use crate::sync::{Arc, AtomicBool, Mutex, lock};
+use crate::wait::Waiters;
+
+impl Log {
+    /// Opens the log in `storage`, or creates it.
+    pub(crate) fn open(storage: Box<dyn Storage>, options: Options) -> Result<Self> {
+        let directory = storage.path("");
+        let guard = storage.lock().map_err(|e| match e.kind() {
+            std::io::ErrorKind::WouldBlock => Error::Locked { path: directory.clone() },
+            _ => Error::io("open the directory", &directory, e),
+        })?;
+        let found = recover::recover(&*storage, options.verify)?;
+        let (size, uuid, recovery, next_index) = match &found {
+            Directory::Empty { .. } => {
+                (options.new_segment_size()?, new_uuid(), Recovery::created(), 1)
+            }
+            Directory::Log(found) => {
+                (found.size, found.uuid, found.report.clone(), found.next_index)
+            }
+        };
+        options.validate(size)?;
+        let mut log = Log {
+            storage,
+            options,
+            size,
+            uuid,
+            epoch: recovery.epoch,
+            recovery,
+            making: Mutex::new(()),
+            chain: Mutex::new(Chain {
+                live: VecDeque::new(),
+                behind_end: None,
+                head: Lsn::NONE,
+                head_named: 0,
+                cuts: Vec::new(),
+                dead: Vec::new(),
+                spares: VecDeque::new(),
+                next_index,
+            }),
+            ring: Ring::new(size.bytes() - RESERVE),
+            commit: Commit::new(0),
+            waiters: Waiters::default(),
+            worker: Worker::default(),
+            counters: Counters::default(),
+            closed: AtomicBool::new(false),
+            has_cuts: AtomicBool::new(false),
+            guard: Mutex::new(Some(guard)),
+        };
+        match found {
+            Directory::Empty { dead } => log.create(&dead)?,
+            Directory::Log(found) => log.adopt(*found)?,
+        }
+        log.flush(&log.commit.lead())?; // the new epoch is durable
+        log.recovery.tail = log.next_lsn();
+        Ok(log)
+    }
+
+    /// The first segment of a new log.
+    fn create(&mut self, leftovers: &[String]) -> Result<()> {
+        self.remove_names(leftovers)?;
+        let index = self.take_index(&mut lock(&self.chain), 1)?;
+        let spare = self.new_file(index, 1)?;
+        self.make_first_pages_ready(&spare)?;
+        self.recovery.head = Lsn(self.size.base(index) + FIRST_FRAME);
+        let chain = &mut *lock(&self.chain);
+        chain.head = self.recovery.head;
+        self.begin(chain, spare, Predecessor::NONE);
+        Ok(())
+    }
+
+    /// What recovery found becomes the chain.
+    fn adopt(&mut self, found: Found) -> Result<()> {
+        self.epoch = found.epoch.checked_add(1).ok_or(Error::OutOfPlaces)?;
+        self.recovery.epoch = self.epoch;
+        let chain = &mut *lock(&self.chain);
+        chain.head = found.head;
+        for link in &found.links {
+            let header = link.header;
+            let id = Identity {
+                index: header.index,
+                slots: header.slots,
+                life: Life { base: self.size.base(header.index), salt: header.salt },
+                first_sequence: link.first_sequence,
+                path: self.path(&format::file_name(header.index)),
+            };
+            let len = header.slots as u64 * self.size.bytes();
+            chain.live.push_back(Arc::new(Segment::unmapped(id, len)));
+        }
+        // At the very end of a segment that is gone, the head is where the next begins.
+        let first = chain.live.front().expect("a log has a segment").lsn(FIRST_FRAME);
+        chain.head = chain.head.max(first);
+        self.store_again(chain, &found)?;
+        self.remove_names(&found.dead)?;
+        self.adopt_spares(chain, &found)?;
+        self.begin_epoch(chain, &found)
+    }
+
+    /// Stores and flushes again what nothing proves to have been durable before.
+    fn store_again(&self, chain: &mut Chain, found: &Found) -> Result<()> {
+        for (i, link) in found.links.iter().enumerate() {
+            let segment = chain.live[i].clone();
+            let from = found.proved.0.saturating_sub(segment.lsn(0).0).max(FIRST_FRAME);
+            let end = link.end.offset;
+            let last = i + 1 == found.links.len();
+            if from >= end && !last {
+                continue;
+            }
+            let region = self.map_for_writing(&segment)?;
+            if from < end {
+                region.touch(from..end);
+                region.flush(from..end).map_err(|e| Error::io("flush", segment.path(), e))?;
+            }
+            // kept: it is written again, or flushed
+            let kept = Segment::new(segment.id.clone(), region, segment.len());
+            chain.live[i] = Arc::new(kept);
+        }
+        // a segment ends where its successor says, whatever lies behind
+        for (segment, link) in chain.live.iter().zip(&found.links).rev().skip(1) {
+            segment.set_cut(link.end.offset);
+        }
+        Ok(())
+    }
+
+    fn map_for_writing(&self, segment: &Segment) -> Result<Arc<dyn Region>> {
+        let name = format::file_name(segment.id.index);
+        let region = self.storage.open(&name, Access::Write);
+        Ok(region.map_err(|e| Error::io("map", segment.path(), e))?.into())
+    }
+
+    fn remove_names(&self, names: &[String]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names {
+            let removed = self.storage.remove(name);
+            removed.map_err(|e| Error::io("remove", &self.path(name), e))?;
+        }
+        self.sync_names()
+    }
+
+    /// Spares of an earlier opening, as far as they can be mapped: one that cannot is
+    /// no reason to refuse the log, unless the log continues in it.
+    fn adopt_spares(&self, chain: &mut Chain, found: &Found) -> Result<()> {
+        for &(index, salt) in &found.spares {
+            let name = format::file_name(index);
+            match self.storage.open(&name, Access::Write) {
+                Ok(region) => {
+                    let region = region.into();
+                    chain.spares.push_back(Spare { index, salt, slots: 1, region, stale: true });
+                }
+                Err(e) if found.next == Next::Spare(index) => {
+                    return Err(Error::io("map", &self.path(&name), e));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the new epoch at the tail: by an open where there is room, by a begin in
+    /// the next segment otherwise.
+    fn begin_epoch(&self, chain: &mut Chain, found: &Found) -> Result<()> {
+        let last = found.links.last().expect("a log has a segment");
+        let segment = chain.active().clone();
+        let mut end = last.end;
+        self.commit.lead().move_to(segment.lsn(end.offset).0);
+        if found.next == Next::There && end.offset + STATE_SIZE + SEAL_SIZE <= segment.len() {
+            return self.open_at(chain, &segment, end);
+        }
+        if chain.spares.is_empty() {
+            let index = self.take_index(chain, 1)?;
+            chain.spares.push_back(self.new_file(index, 1)?);
+        }
+        let spare = chain.spares.pop_front().expect("just seen to");
+        self.make_first_pages_ready(&spare)?;
+        if found.next == Next::There {
+            let seal = Seal { next_index: spare.index, next_salt: spare.salt };
+            end = self.seal(&segment, end, seal, last.last_epoch)?;
+        }
+        self.begin(chain, spare, Predecessor::at(&segment, end));
+        Ok(())
+    }
+
+    /// Writes an open at the tail; claims go behind it, if there is room for any.
+    fn open_at(&self, chain: &mut Chain, segment: &Arc<Segment>, end: Place) -> Result<()> {
+        let region = segment.region(&*self.storage)?;
+        let (map, len) = (region.map(), segment.len());
+        let Life { base, salt } = segment.id.life;
+        let ready = ring::first_ready(end.offset + STATE_SIZE, len);
+        ring::make_ready(&*region, end.offset, ready, true)
+            .map_err(|e| Error::io("prepare", segment.path(), e))?;
+
+        let mut state = self.state(Reason::Open, chain.head);
+        state.durable = segment.lsn(end.offset);
+        let stamp = segment::Stamp { epoch: self.epoch, durable: state.durable.0 };
+        let range = end.offset..end.offset + STATE_SIZE;
+        let claim = map.claim(range, end.ordinal, 0, base, format::seed(salt, 0));
+        let seed = claim.seed();
+        segment::put(claim, stamp, format::Kind::State, seed, &state.encode());
+        let behind = Place { offset: end.offset + STATE_SIZE, ..end };
+
+        let limit = self.size.bytes() - RESERVE;
+        if segment.id.slots > 1 || behind.offset > limit {
+            map.zero(ready..len);
+            return self.idle_at(chain, segment, behind);
+        }
+        segment.set_ready(ready);
+        let seed = format::seed(salt, self.epoch);
+        self.ring.activate(Preparing::new(segment.clone(), region, true), seed, behind);
+        Ok(())
+    }
+
+    /// A segment that takes no claims is the last one: the next append rolls.
+    fn idle_at(&self, chain: &mut Chain, segment: &Arc<Segment>, end: Place) -> Result<()> {
+        let region = segment.region(&*self.storage)?;
+        self.ring.activate_ended(Preparing::new(segment.clone(), region, true), end);
+        chain.behind_end = Some(end);
+        Ok(())
+    }
+}
+
+fn new_uuid() -> [u8; 16] {
+    let mut uuid = [0; 16];
+    uuid[..8].copy_from_slice(&prepare::random().to_le_bytes());
+    uuid[8..].copy_from_slice(&prepare::random().to_le_bytes());
+    uuid
+}
+
+impl Recovery {
+    /// The report of a log that is created.
+    fn created() -> Self {
+        Recovery {
+            ended: Ended::Created,
+            segments: Vec::new(),
+            removed: Vec::new(),
+            head: Lsn::NONE,
+            tail: Lsn::NONE,
+            proved: Lsn::NONE,
+            epoch: 1,
+        }
+    }
+}

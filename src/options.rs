@@ -1,0 +1,126 @@
+//! How a log is opened: every limit, its default, and why.
+
+use crate::error::{Error, Result};
+use crate::format::MAX_RECORD;
+use crate::lsn::SegmentSize;
+use crate::recover::Verify;
+use crate::storage::FlushMethod;
+
+/// How to open a log. Start from [`Options::new`], change what should differ, and
+/// call [`open`](Options::open).
+///
+/// ```
+/// # fn main() -> mapwal::Result<()> {
+/// let wal = mapwal::Options::new().segment_size(1 << 20).max_log_size(8 << 20).in_memory()?;
+/// wal.commit(b"a change")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) segment_size: u64,
+    pub(crate) max_record_size: usize,
+    pub(crate) max_log_size: u64,
+    pub(crate) spares: usize,
+    pub(crate) verify: Verify,
+    pub(crate) flush_method: FlushMethod,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options::new()
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Options {
+            segment_size: SegmentSize::DEFAULT,
+            max_record_size: MAX_RECORD,
+            max_log_size: u64::MAX,
+            spares: 2,
+            verify: Verify::All,
+            flush_method: FlushMethod::Range,
+        }
+    }
+
+    /// The size of a segment file in bytes: a power of two from 64 KiB to 4 GiB
+    /// (1 GiB on 32-bit machines). 64 MiB by default.
+    ///
+    /// Space is given up in whole segments, and every roll costs two frames and
+    /// the preparation of a file in the background. A log that exists keeps the
+    /// size it was created with, whatever is said here.
+    pub fn segment_size(mut self, bytes: u64) -> Self {
+        self.segment_size = bytes;
+        self
+    }
+
+    /// The largest record that is taken, in bytes; at most, and by default,
+    /// 2^28 − 1. Larger ones are refused with [`Error::TooLarge`].
+    ///
+    /// A record that does not fit in a segment gets a file of several segment
+    /// sizes of its own, which is made while its append waits.
+    pub fn max_record_size(mut self, bytes: usize) -> Self {
+        self.max_record_size = bytes;
+        self
+    }
+
+    /// What the log's files may take together, in bytes: at least three segments,
+    /// unlimited by default. An append that would need more is refused with
+    /// [`Error::LogFull`] until [`truncate_before`](crate::Wal::truncate_before)
+    /// gives space up. One segment of it is held back from records, so that a full
+    /// log can be truncated.
+    pub fn max_log_size(mut self, bytes: u64) -> Self {
+        self.max_log_size = bytes;
+        self
+    }
+
+    /// How many empty segments are kept ready; at least 1, by default 2. One of
+    /// them is held back for truncating and opening a log whose disk is full.
+    pub fn spares(mut self, count: usize) -> Self {
+        self.spares = count;
+        self
+    }
+
+    /// How much opening verifies. [`Verify::All`] by default.
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// How flushes are made. [`FlushMethod::Range`] by default.
+    pub fn flush_method(mut self, method: FlushMethod) -> Self {
+        self.flush_method = method;
+        self
+    }
+
+    /// Whether the options are possible at all; `size` is the log's own.
+    pub(crate) fn validate(&self, size: SegmentSize) -> Result<()> {
+        let check = |holds: bool, option, value, reason| {
+            if holds { Ok(()) } else { Err(Error::InvalidOption { option, value, reason }) }
+        };
+        check(
+            (1..=MAX_RECORD).contains(&self.max_record_size),
+            "max_record_size",
+            self.max_record_size as u64,
+            "from 1 byte to 2^28 - 1 bytes",
+        )?;
+        check(
+            self.max_log_size / size.bytes() >= 3,
+            "max_log_size",
+            self.max_log_size,
+            "at least three times the log's segment size",
+        )?;
+        check((1..=64).contains(&self.spares), "spares", self.spares as u64, "from 1 to 64")
+    }
+
+    /// The segment size of a log that is created.
+    pub(crate) fn new_segment_size(&self) -> Result<SegmentSize> {
+        SegmentSize::new(self.segment_size).ok_or(Error::InvalidOption {
+            option: "segment_size",
+            value: self.segment_size,
+            reason: "a power of two from 64 KiB to 4 GiB (1 GiB on 32-bit machines)",
+        })
+    }
+}

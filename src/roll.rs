@@ -1,0 +1,329 @@
+//! Going on to the next segment, whoever needs it; and files for what is too large
+//! for a segment.
+//!
+//! A roll is one critical section: the claims in the last segment end, its seal
+//! names the next file, that file's begin names the last one, and claims go there.
+//! Nothing of it is flushed: recovery takes any part of it that a crash leaves.
+
+use crate::chain::{Chain, Spare};
+use crate::error::{Error, Result};
+use crate::format::{
+    self, BEGIN_SIZE, Begin, FIRST_FRAME, Kind, RESERVE, Reason, SEAL_SIZE, STATE_SIZE, Seal, Tag,
+};
+use crate::log::{Log, Purpose, count};
+use crate::lsn::Lsn;
+use crate::map::{Claim, Map};
+use crate::ring::{self, Asked, Preparing};
+use crate::scan::{Life, Place};
+use crate::segment::{self, Identity, Segment, Stamp};
+use crate::storage::Region;
+use crate::sync::{Arc, Backoff, lock};
+
+/// The first place of a segment that a claim can have.
+pub(crate) const FIRST_CLAIM: u64 = FIRST_FRAME + BEGIN_SIZE;
+
+/// What a new segment follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Predecessor {
+    pub(crate) index: u64,
+    pub(crate) salt: u64,
+    /// Where it ends.
+    pub(crate) end: Lsn,
+    /// The sequence number of the next record.
+    pub(crate) next_sequence: u64,
+}
+
+impl Predecessor {
+    /// What the first segment of a log follows.
+    pub(crate) const NONE: Predecessor =
+        Predecessor { index: 0, salt: 0, end: Lsn::NONE, next_sequence: 1 };
+
+    /// `segment`, which ends at `end`.
+    pub(crate) fn at(segment: &Segment, end: Place) -> Self {
+        Predecessor {
+            index: segment.id.index,
+            salt: segment.id.life.salt,
+            end: segment.lsn(end.offset),
+            next_sequence: segment.id.first_sequence + end.ordinal as u64,
+        }
+    }
+}
+
+impl Log {
+    /// The largest claim that a segment takes.
+    pub(crate) fn max_claim(&self) -> u64 {
+        self.size.bytes() - RESERVE - FIRST_CLAIM
+    }
+
+    /// Rolls, if the seat `number` is still the active one: it has refused a claim.
+    #[cold]
+    pub(crate) fn make_room(&self, number: u64) -> Result<()> {
+        self.check_outside_closure()?;
+        self.with_spares(Purpose::Records, |chain| {
+            if self.ring.active() == number { self.roll(chain).map(Some) } else { Ok(Some(())) }
+        })
+    }
+
+    /// Calls `f` under the chain lock when there are spares for `purpose` and the
+    /// next seat is free. Makes spares and waits without the lock. If `f` returns
+    /// `None` it is called again.
+    pub(crate) fn with_spares<T>(
+        &self,
+        purpose: Purpose,
+        mut f: impl FnMut(&mut Chain) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let mut backoff = Backoff::default();
+        let active = self.ring.active();
+        loop {
+            let mut chain = lock(&self.chain);
+            self.check_alive()?;
+            let someone_rolled = purpose == Purpose::Records && self.ring.active() != active;
+            let has_spare = chain.spares.len() > purpose.held_back();
+            if someone_rolled || has_spare && self.ring.next_is_free() {
+                if let Some(done) = f(&mut chain)? {
+                    return Ok(done);
+                }
+                continue;
+            }
+            drop(chain);
+            if has_spare {
+                backoff.wait(); // for a claim of eight rolls ago
+            } else if let Err(error) = self.make_spare(purpose) {
+                if purpose == Purpose::State || self.ring.active() == active {
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Seals the last segment and goes on in the first spare. Fails before it changes
+    /// anything.
+    pub(crate) fn roll(&self, chain: &mut Chain) -> Result<()> {
+        let spare = chain.spares.front().expect("the caller has seen to a spare");
+        self.make_first_pages_ready(spare)?;
+        let seal = Seal { next_index: spare.index, next_salt: spare.salt };
+        let end = self.end_active(chain);
+        let active = chain.active().clone();
+        let end = self.seal(&active, end, seal, self.epoch)?;
+        let spare = chain.spares.pop_front().expect("just seen");
+        self.begin(chain, spare, Predecessor::at(&active, end));
+        Ok(())
+    }
+
+    /// Ends the claims of the last segment, and says where its next frame goes.
+    pub(crate) fn end_active(&self, chain: &mut Chain) -> Place {
+        let end = self.ring.active_seat().end();
+        *chain.behind_end.get_or_insert(end)
+    }
+
+    /// Writes the last frame of a segment and returns the place behind it.
+    /// `epoch` is the one in force there.
+    pub(crate) fn seal(
+        &self,
+        segment: &Segment,
+        at: Place,
+        seal: Seal,
+        epoch: u32,
+    ) -> Result<Place> {
+        let region = segment.region(&*self.storage)?;
+        self.put_behind_end(segment, &*region, at, epoch, Kind::Seal, &seal.encode());
+        Ok(Place { offset: at.offset + SEAL_SIZE, ..at })
+    }
+
+    /// Puts a frame where no claim can be: behind the end of a segment's claims, as
+    /// the holder of the chain lock.
+    fn put_behind_end(
+        &self,
+        segment: &Segment,
+        region: &dyn Region,
+        at: Place,
+        epoch: u32,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Lsn {
+        let Life { base, salt } = segment.id.life;
+        let seed = format::seed(salt, epoch);
+        let range = at.offset..at.offset + format::frame_size(payload.len());
+        let claim = region.map().claim(range, at.ordinal, 0, base, seed);
+        segment::put(claim, Stamp { epoch, ..self.stamp() }, kind, seed, payload)
+    }
+
+    /// The fallible part of using a spare.
+    pub(crate) fn make_first_pages_ready(&self, spare: &Spare) -> Result<()> {
+        let to = ring::first_ready(FIRST_CLAIM, spare.region.map().len());
+        ring::make_ready(&*spare.region, FIRST_FRAME, to, spare.stale)
+            .map_err(|e| Error::io("prepare", &self.path(&format::file_name(spare.index)), e))
+    }
+
+    /// Makes a spare, whose first pages are ready, the last segment of the log.
+    pub(crate) fn begin(&self, chain: &mut Chain, spare: Spare, after: Predecessor) {
+        let stale = spare.stale;
+        let segment = self.begin_segment(chain, spare, after);
+        let region = segment.region(&*self.storage).expect("a new segment is mapped");
+        let seed = format::seed(segment.id.life.salt, self.epoch);
+        let first = Place { offset: FIRST_CLAIM, ordinal: 0 };
+        self.ring.activate(Preparing::new(segment, region, stale), seed, first);
+        count(&self.counters.rolls);
+        chain.loosen_old(self.commit.durable());
+        self.worker.call();
+        self.waiters.wake_all();
+    }
+
+    /// Writes a begin and puts the segment into the chain; claims do not go there.
+    fn begin_segment(&self, chain: &mut Chain, spare: Spare, after: Predecessor) -> Arc<Segment> {
+        let Spare { index, salt, slots, region, .. } = spare;
+        let life = Life { base: self.size.base(index), salt };
+        let reason = Reason::Begin(Begin {
+            predecessor_index: after.index,
+            predecessor_salt: after.salt,
+            predecessor_end: after.end.0,
+            first_sequence: after.next_sequence,
+        });
+        let mut state = self.state(reason, chain.head);
+        if after.index == 0 {
+            state.durable = Lsn::NONE;
+        }
+        let lsn = life.base + FIRST_FRAME;
+        let tag = Tag::new(0, self.epoch, lsn, state.durable.0);
+        let begin =
+            format::encode_frame(Kind::State, format::seed(salt, 0), lsn, tag, &state.encode());
+        region.map().write(FIRST_FRAME, &begin);
+        let id = Identity {
+            index,
+            slots,
+            life,
+            first_sequence: after.next_sequence,
+            path: self.path(&format::file_name(index)),
+        };
+        let ready = ring::first_ready(FIRST_CLAIM, region.map().len());
+        let segment = Arc::new(Segment::new(id, region, ready));
+        chain.live.push_back(segment.clone());
+        chain.behind_end = None;
+        segment
+    }
+
+    /// Writes a state frame at the tail: as a claim while the last segment takes any,
+    /// behind its end afterwards. `None`: there is no room.
+    pub(crate) fn put_state(&self, chain: &mut Chain, reason: Reason) -> Result<Option<Lsn>> {
+        let payload = self.state(reason, chain.head).encode();
+        let active = chain.active().clone();
+        if chain.behind_end.is_none() {
+            if let Asked::Granted { claim, wake, .. } =
+                self.ring.active_seat().ask_politely(STATE_SIZE, 0)
+            {
+                let (seed, stamp) = (claim.seed(), self.stamp());
+                let lsn = segment::put(claim, stamp, Kind::State, seed, &payload);
+                if wake {
+                    self.waiters.published(&self.ring.active_seat().slot);
+                }
+                return Ok(Some(lsn));
+            }
+        }
+        let at = self.end_active(chain);
+        if at.offset + STATE_SIZE + SEAL_SIZE > active.len() {
+            return Ok(None);
+        }
+        let region = active.region(&*self.storage)?;
+        let lsn = self.put_behind_end(&active, &*region, at, self.epoch, Kind::State, &payload);
+        chain.behind_end = Some(Place { offset: at.offset + STATE_SIZE, ..at });
+        Ok(Some(lsn))
+    }
+
+    /// Appends what no segment takes: a file of its own, made while the caller waits,
+    /// and a spare behind it. Between the two locks others append on.
+    pub(crate) fn append_large(
+        &self,
+        size: u64,
+        records: u32,
+        put: impl FnOnce(Claim<'_>, Stamp) -> Lsn,
+    ) -> Result<Lsn> {
+        self.check_outside_closure()?;
+        self.check_alive()?;
+        let making = lock(&self.making);
+        self.tidy(&making)?;
+        let slots = (FIRST_CLAIM + size + RESERVE).div_ceil(self.size.bytes());
+        let slots = u32::try_from(slots).map_err(|_| Error::OutOfPlaces)?;
+        let (index, next_index) = {
+            let mut chain = lock(&self.chain);
+            let one = self.size.bytes();
+            self.check_size(&chain, (slots as u64 + 1).saturating_mul(one))?;
+            (self.take_index(&mut chain, slots)?, self.take_index(&mut chain, 1)?)
+        };
+        let large = self.new_file(index, slots)?;
+        let next = self.new_file(next_index, 1).and_then(|next| {
+            self.make_all_ready(&large)?;
+            self.make_first_pages_ready(&next)?;
+            Ok(next)
+        });
+        let next = next.inspect_err(|_| {
+            // removed by the next opening otherwise
+            let _ = self.storage.remove(&format::file_name(index));
+            let _ = self.storage.remove(&format::file_name(next_index));
+        })?;
+        let region = large.region.clone();
+        let claim = self.chain_large(large, next, region.map(), size, records)?;
+        drop(making);
+        let lsn = put(claim, self.stamp());
+        self.waiters.wake_all();
+        Ok(lsn)
+    }
+
+    fn make_all_ready(&self, large: &Spare) -> Result<()> {
+        let len = large.region.map().len();
+        ring::make_ready(&*large.region, FIRST_FRAME, len, large.stale)
+            .map_err(|e| Error::io("prepare", &self.path(&format::file_name(large.index)), e))
+    }
+
+    /// Puts a large file and a spare behind it into the chain, and claims the file.
+    fn chain_large<'m>(
+        &self,
+        large: Spare,
+        next: Spare,
+        map: &'m Map,
+        size: u64,
+        records: u32,
+    ) -> Result<Claim<'m>> {
+        let mut backoff = Backoff::default();
+        let mut chain = loop {
+            let chain = lock(&self.chain);
+            self.check_alive()?;
+            if self.ring.next_is_free() {
+                break chain;
+            }
+            drop(chain);
+            backoff.wait();
+        };
+        let chain = &mut *chain;
+        let active = chain.active().clone();
+        let end = self.end_active(chain);
+        let seal = Seal { next_index: large.index, next_salt: large.salt };
+        let end = self.seal(&active, end, seal, self.epoch)?;
+        let segment = self.begin_segment(chain, large, Predecessor::at(&active, end));
+        segment.set_ready(segment.len());
+
+        let behind = Place { offset: FIRST_CLAIM + size, ordinal: records };
+        let Life { base, salt } = segment.id.life;
+        let seed = format::seed(salt, self.epoch);
+        let claim = map.claim(FIRST_CLAIM..behind.offset, 0, records, base, seed);
+        let seal = Seal { next_index: next.index, next_salt: next.salt };
+        let end = self.seal(&segment, behind, seal, self.epoch)?;
+        self.retire_spares(chain);
+        self.begin(chain, next, Predecessor::at(&segment, end));
+        Ok(claim)
+    }
+
+    /// Spares below the last segment can follow nothing: they are made anew.
+    fn retire_spares(&self, chain: &mut Chain) {
+        for spare in std::mem::take(&mut chain.spares) {
+            let id = Identity {
+                index: spare.index,
+                slots: spare.slots,
+                life: Life { base: self.size.base(spare.index), salt: spare.salt },
+                first_sequence: 0,
+                path: self.path(&format::file_name(spare.index)),
+            };
+            let len = spare.region.map().len();
+            chain.dead.push(Arc::new(Segment::new(id, spare.region, len)));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Giving up records at both ends.
+
+use crate::chain::{Chain, Found};
+use crate::error::{Error, Result};
+use crate::format::{FIRST_FRAME, Kind, Reason};
+use crate::log::{Log, Purpose};
+use crate::lsn::Lsn;
+use crate::roll::Predecessor;
+use crate::scan::Place;
+use crate::segment::Segment;
+use crate::sync::{Arc, Ordering, lock};
+
+impl Log {
+    /// Records below `lsn` are given up: a head frame, durable; then the files.
+    pub(crate) fn truncate_before(&self, lsn: Lsn) -> Result<()> {
+        self.check_outside_closure()?;
+        let want = self.with_spares_if_needed(
+            |log, chain| {
+                if lsn <= chain.head {
+                    return Ok(Some(chain.head_named)); // by then it is durable, too
+                }
+                log.check_boundary(chain, lsn)?;
+                let before = std::mem::replace(&mut chain.head, lsn);
+                let put = log.put_state(chain, Reason::Head);
+                match put {
+                    Ok(Some(head)) => chain.head_named = head.0 + 1,
+                    _ => chain.head = before,
+                }
+                Ok(put?.map(|_| chain.head_named))
+            },
+            |log, chain| {
+                // No room for a head frame: the next begin says it.
+                let before = std::mem::replace(&mut chain.head, lsn);
+                let rolled = log.roll(chain);
+                if rolled.is_err() {
+                    chain.head = before;
+                }
+                rolled?;
+                chain.head_named = chain.active().lsn(FIRST_FRAME).0 + 1;
+                Ok(chain.head_named)
+            },
+        )?;
+        self.wait_durable(want)?;
+        self.retire()
+    }
+
+    /// Tries `first` under the chain lock; if it finds no room, `second` with a spare.
+    fn with_spares_if_needed<T>(
+        &self,
+        mut first: impl FnMut(&Log, &mut Chain) -> Result<Option<T>>,
+        mut second: impl FnMut(&Log, &mut Chain) -> Result<T>,
+    ) -> Result<T> {
+        {
+            let mut chain = lock(&self.chain);
+            self.check_alive()?;
+            if let Some(done) = first(self, &mut chain)? {
+                return Ok(done);
+            }
+        }
+        self.with_spares(Purpose::State, |chain| match first(self, chain)? {
+            Some(done) => Ok(Some(done)),
+            None => second(self, chain).map(Some),
+        })
+    }
+
+    /// Whether the log can begin at `lsn`: a batch begins there, or it is the tail.
+    fn check_boundary(&self, chain: &mut Chain, lsn: Lsn) -> Result<()> {
+        let (segment, offset) = self.find(chain, lsn)?;
+        if lsn == self.tail(chain) {
+            return Ok(());
+        }
+        let region = segment.region(&*self.storage)?;
+        match segment.boundary_at(region.map(), offset)? {
+            Some(_) => Ok(()),
+            None => Err(self.not_a_boundary(&segment, offset)),
+        }
+    }
+
+    /// Why nothing can be divided at `offset`.
+    fn not_a_boundary(&self, segment: &Segment, offset: u64) -> Error {
+        let lsn = segment.lsn(offset);
+        let inside = segment
+            .region(&*self.storage)
+            .and_then(|region| Ok(self.record_at(segment, region.map(), offset)?.is_some()));
+        match inside {
+            Ok(true) => Error::InsideBatch { lsn },
+            Ok(false) => Error::NotARecord { lsn },
+            Err(error) => error,
+        }
+    }
+
+    /// The live segment that `lsn` is in, with the offset.
+    pub(crate) fn find(&self, chain: &mut Chain, lsn: Lsn) -> Result<(Arc<Segment>, u64)> {
+        let head = chain.head;
+        match chain.find(lsn) {
+            Found::Live(i, offset) => {
+                let next = self.tail(chain);
+                if lsn > next {
+                    return Err(Error::OutOfLog { lsn, first: head, next });
+                }
+                Ok((chain.live[i].clone(), offset))
+            }
+            Found::Truncated => Err(Error::Truncated { lsn, head }),
+            Found::CutAway => Err(Error::CutAway { lsn }),
+            Found::Nowhere => Err(Error::OutOfLog { lsn, first: head, next: self.tail(chain) }),
+        }
+    }
+
+    /// Where the next frame goes. Ends the claims of a segment that has refused one.
+    pub(crate) fn tail(&self, chain: &mut Chain) -> Lsn {
+        let slot = &self.ring.active_seat().slot;
+        let tail = slot.tail();
+        let place = match chain.behind_end {
+            Some(place) => place,
+            None if tail.is_closed() || tail.place().offset > slot.limit() => {
+                self.end_active(chain)
+            }
+            None => tail.place(),
+        };
+        chain.active().lsn(place.offset)
+    }
+
+    pub(crate) fn next_lsn(&self) -> Lsn {
+        self.tail(&mut lock(&self.chain))
+    }
+
+    /// Takes the segments below the head out of the log, oldest first, and their files
+    /// away.
+    fn retire(&self) -> Result<()> {
+        {
+            let chain = &mut *lock(&self.chain);
+            while chain.live.get(1).is_some_and(|next| next.lsn(0) <= chain.head) {
+                let oldest = chain.live.pop_front().expect("there are two");
+                chain.dead.push(oldest);
+            }
+        }
+        self.waiters.wake_all();
+        self.tidy(&lock(&self.making))
+    }
+
+    /// Everything behind the record at `lsn` is given up.
+    pub(crate) fn truncate_after(&self, lsn: Lsn) -> Result<()> {
+        self.check_outside_closure()?;
+        // Nobody moves the durable mark between the roll and its begin being durable.
+        let lead = self.commit.lead();
+        self.commit.check()?;
+        let mut dead = Vec::new();
+        let cut = self.with_spares(Purpose::State, |chain| {
+            let (segment, cut) = self.cut_behind(chain, lsn)?;
+            let last = Arc::ptr_eq(&segment, chain.active());
+            if last && self.tail(chain) == segment.lsn(cut.offset) {
+                return Ok(Some(None)); // nothing stands behind it
+            }
+            dead = self.cut(chain, &segment, cut)?;
+            Ok(Some(Some(segment.lsn(cut.offset))))
+        })?;
+        let from = self.commit.durable();
+        // The mark may stand in what was cut away: then all before the cut is durable.
+        let from = cut.map_or(from, |cut| from.min(cut.0));
+        self.flush_from(&lead, from).inspect_err(|error| {
+            if let Error::Io { source, .. } = error {
+                self.fail(source.clone());
+            }
+        })?;
+        drop(lead);
+        if cut.is_none() {
+            return self.wait_durable(lsn.0 + 1);
+        }
+        // Only now: until the begin is durable, a crash brings them back.
+        lock(&self.chain).dead.append(&mut dead);
+        self.tidy(&lock(&self.making))
+    }
+
+    /// The segment of the record at `lsn`, and the end of its batch.
+    fn cut_behind(&self, chain: &mut Chain, lsn: Lsn) -> Result<(Arc<Segment>, Place)> {
+        let (segment, offset) = self.find(chain, lsn)?;
+        let region = segment.region(&*self.storage)?;
+        let map = region.map();
+        let Some(record) = self.record_at(&segment, map, offset)? else {
+            return Err(Error::NotARecord { lsn });
+        };
+        if record.kind == Kind::More {
+            return Err(Error::InsideBatch { lsn });
+        }
+        let end = segment.boundary_at(map, record.end)?;
+        Ok((segment, end.ok_or(Error::NotARecord { lsn })?))
+    }
+
+    /// The one step that decides: a new segment follows `segment` at `cut`. Returns
+    /// those that are dead once its begin is durable.
+    fn cut(
+        &self,
+        chain: &mut Chain,
+        segment: &Arc<Segment>,
+        cut: Place,
+    ) -> Result<Vec<Arc<Segment>>> {
+        self.make_first_pages_ready(chain.spares.front().expect("the caller has seen to a spare"))?;
+        self.end_active(chain);
+        let spare = chain.spares.pop_front().expect("just seen");
+        chain.cuts.push(segment.lsn(cut.offset).0..self.size.base(spare.index));
+        // Relaxed: who has this LSN from a wait sees it by the durable mark, moved later.
+        self.has_cuts.store(true, Ordering::Relaxed);
+        segment.set_cut(cut.offset);
+        let mut dead = Vec::new();
+        while !Arc::ptr_eq(chain.active(), segment) {
+            let last = chain.live.pop_back().expect("the segment of the cut is before it");
+            last.set_cut(0);
+            dead.push(last);
+        }
+        self.begin(chain, spare, Predecessor::at(segment, cut));
+        Ok(dead)
+    }
+}

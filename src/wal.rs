@@ -1,0 +1,461 @@
+//! The log as its user sees it.
+
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+
+use crate::cursor::{OwnedRecord, Reader};
+use crate::error::{Error, Result};
+use crate::follow::Follower;
+use crate::format::{self, Kind, Reason};
+use crate::log::{Granted, Log, Purpose};
+use crate::lsn::Lsn;
+use crate::map::Claim;
+use crate::options::Options;
+use crate::recover::Recovery;
+use crate::segment::{self, Building, Stamp};
+use crate::sim::Disk;
+use crate::storage::{Directory, Memory, Storage};
+use crate::sync::{Arc, Ordering, lock};
+
+/// A write-ahead log, open for writing.
+///
+/// All methods take `&self`: share it between threads by reference or in an
+/// [`Arc`](std::sync::Arc). [`append`](Wal::append) and [`sync`](Wal::sync) are two
+/// steps: an appended record is readable at once and survives the death of the
+/// process, a synced one survives a power cut.
+///
+/// Dropped, the log is closed as by [`close`](Wal::close), but nobody learns whether
+/// that succeeded.
+#[derive(Debug)]
+pub struct Wal {
+    log: Arc<Log>,
+    worker: Option<JoinHandle<()>>,
+}
+
+/// What the log has done since it was opened, in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Appends that overtook the pages prepared for them.
+    pub overtaken: u64,
+    /// Times that the log went on to another segment, the first included.
+    pub rolls: u64,
+    /// Ranges flushed.
+    pub flushes: u64,
+    /// Spare segments made of new files.
+    pub made: u64,
+    /// Spare segments made of retired ones.
+    pub recycled: u64,
+    /// Bytes of all the log's files.
+    pub size: u64,
+}
+
+impl Options {
+    /// Opens the log in this directory, or creates it.
+    ///
+    /// On return all that was recovered is durable, and so is the new epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if it is open for writing elsewhere; [`Error::Damaged`],
+    /// [`Error::Missing`], [`Error::Undecided`], [`Error::Foreign`] and
+    /// [`Error::UnsupportedVersion`] for what lies in the directory, which is then
+    /// left as it is; [`Error::InvalidOption`]; [`Error::Io`].
+    pub fn open(self, directory: impl AsRef<Path>) -> Result<Wal> {
+        let method = self.flush_method;
+        self.open_in(Box::new(Directory::new(directory.as_ref(), method)))
+    }
+
+    /// A new log in memory: nothing outlives it. For tests.
+    pub fn in_memory(self) -> Result<Wal> {
+        self.open_in(Box::new(Memory::default()))
+    }
+
+    /// Opens the log on a simulated disk, or creates it there: for crash tests.
+    pub fn open_on(self, disk: &Disk) -> Result<Wal> {
+        self.open_in(Box::new(disk.clone()))
+    }
+
+    fn open_in(self, storage: Box<dyn Storage>) -> Result<Wal> {
+        let log = Arc::new(Log::open(storage, self)?);
+        let working = log.clone();
+        let worker = thread::Builder::new()
+            .name("mapwal".into())
+            .spawn(move || working.worker.run(&working))
+            .map_err(|e| Error::io("start the background thread of", &log.path(""), e))?;
+        Ok(Wal { log, worker: Some(worker) })
+    }
+}
+
+impl Wal {
+    /// Opens the log in this directory with default [`Options`], or creates it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Options::open`].
+    pub fn open(directory: impl AsRef<Path>) -> Result<Wal> {
+        Options::new().open(directory)
+    }
+
+    /// A new log in memory with default [`Options`]: see [`Options::in_memory`].
+    pub fn in_memory() -> Result<Wal> {
+        Options::new().in_memory()
+    }
+
+    /// Adds a record and returns where it is.
+    ///
+    /// On return the record is readable, and survives the death of the process; a
+    /// power cut it survives after [`sync`](Self::sync). Costs one atomic addition, one
+    /// checksum and one copy: no lock, no allocation, no system call, as long as
+    /// segments are prepared as fast as they fill.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`]; [`Error::LogFull`] and a full disk ([`Error::is_full`]),
+    /// after which appending goes on once there is room; [`Error::FlushFailed`] for
+    /// ever after a failed flush; [`Error::InsideAppend`]. The record is then not in
+    /// the log.
+    #[inline]
+    pub fn append(&self, record: &[u8]) -> Result<Lsn> {
+        let size = self.frame_size(record.len())?;
+        if size > self.log.max_claim() {
+            return self.append_large(size, &[record]);
+        }
+        let Granted { claim, wake } = self.log.claim(size, 1)?;
+        let seed = claim.seed();
+        let lsn = segment::put(claim, self.log.stamp(), Kind::Record, seed, record);
+        if let Some(seat) = wake {
+            self.log.waiters.published(&seat.slot);
+        }
+        Ok(lsn)
+    }
+
+    /// Adds a record of `len` bytes that `build` writes in place, all zero at first.
+    ///
+    /// While `build` runs, records of others behind this one are readable only after
+    /// it, and none of them becomes durable: it should be short. If it panics, the
+    /// record's number stays without a record, and the panic goes on. Inside it,
+    /// whatever would wait for its end returns [`Error::InsideAppend`].
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append); `build` is then not called.
+    pub fn append_with(&self, len: usize, build: impl FnOnce(&mut [u8])) -> Result<Lsn> {
+        let size = self.frame_size(len)?;
+        let building = |claim: Claim<'_>, stamp: Stamp| {
+            let mut building = Building::new(claim, stamp, len);
+            let _inside = self.log.enter_closure();
+            build(building.bytes_mut());
+            building.finish()
+        };
+        if size > self.log.max_claim() {
+            return self.log.append_large(size, 1, building);
+        }
+        let Granted { claim, wake } = self.log.claim(size, 1)?;
+        let _waking = wake.map(|seat| Waking { log: &self.log, seat });
+        Ok(building(claim, self.log.stamp()))
+    }
+
+    /// Adds records that belong together: after a crash all of them are in the log,
+    /// or none. Returns where the last one is: when that is durable, all are.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append), with [`Error::TooLarge`] also for a batch of more
+    /// than 4 GiB; [`Error::EmptyBatch`]. None of the records is then in the log.
+    pub fn append_batch(&self, records: &[&[u8]]) -> Result<Lsn> {
+        const MAX_BATCH: u64 = if usize::BITS < 64 { 1 << 30 } else { 4 << 30 };
+        if records.is_empty() {
+            return Err(Error::EmptyBatch);
+        }
+        let mut size = 0u64;
+        for record in records {
+            size += self.frame_size(record.len())?;
+        }
+        if size > MAX_BATCH {
+            return Err(Error::TooLarge { len: size, max: MAX_BATCH });
+        }
+        if size > self.log.max_claim() {
+            return self.append_large(size, records);
+        }
+        let Granted { claim, wake } = self.log.claim(size, records.len() as u32)?;
+        let lsn = segment::put_batch(claim, self.log.stamp(), records);
+        if let Some(seat) = wake {
+            self.log.waiters.published(&seat.slot);
+        }
+        Ok(lsn)
+    }
+
+    #[cold]
+    fn append_large(&self, size: u64, records: &[&[u8]]) -> Result<Lsn> {
+        self.log.append_large(size, records.len() as u32, |claim, stamp| {
+            segment::put_batch(claim, stamp, records)
+        })
+    }
+
+    /// The size of a record's frame, or that it is too large.
+    #[inline]
+    fn frame_size(&self, len: usize) -> Result<u64> {
+        let max = self.log.options.max_record_size;
+        if len > max {
+            return Err(Error::TooLarge { len: len as u64, max: max as u64 });
+        }
+        Ok(format::frame_size(len))
+    }
+
+    /// Adds a record and waits until it is durable, and with it every record before.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append) and [`sync_to`](Self::sync_to).
+    pub fn commit(&self, record: &[u8]) -> Result<Lsn> {
+        self.log.check_outside_closure()?;
+        let lsn = self.append(record)?;
+        self.wait_for(lsn)?;
+        Ok(lsn)
+    }
+
+    /// Makes everything durable that was appended before, by any thread; waits for
+    /// appends that are in the middle. Returns the durable LSN, which is above all of
+    /// it.
+    ///
+    /// Concurrent calls share flushes: nobody waits for more than the flush under way
+    /// and the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FlushFailed`], now and ever after; [`Error::InsideAppend`].
+    pub fn sync(&self) -> Result<Lsn> {
+        self.log.check_outside_closure()?;
+        let tail = self.log.next_lsn();
+        self.log.wait_durable(tail.0)?;
+        Ok(self.durable_lsn())
+    }
+
+    /// Makes the record at `lsn` durable, the rest of its batch, and every record
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Self::sync); [`Error::OutOfLog`] if nothing was appended there yet;
+    /// [`Error::CutAway`] if the record was, before or meanwhile. A record below the
+    /// head was durable before it was given up.
+    pub fn sync_to(&self, lsn: Lsn) -> Result<()> {
+        self.log.check_outside_closure()?;
+        {
+            let chain = &mut *lock(&self.log.chain);
+            match self.log.find(chain, lsn) {
+                Err(Error::Truncated { .. }) => return Ok(()),
+                found => found?,
+            };
+            let next = self.log.tail(chain);
+            if lsn >= next {
+                return Err(Error::OutOfLog { lsn, first: chain.head, next });
+            }
+        }
+        self.wait_for(lsn)
+    }
+
+    /// Waits until the record at `lsn` is durable. The mark stands on batch ends: past
+    /// a record's beginning is past its batch.
+    fn wait_for(&self, lsn: Lsn) -> Result<()> {
+        self.log.wait_durable(lsn.0 + 1)?;
+        // Relaxed: the mark that covers an LSN that was cut away was moved after this
+        // was set, and seen before.
+        if self.log.has_cuts.load(Ordering::Relaxed) && lock(&self.log.chain).is_cut_away(lsn) {
+            return Err(Error::CutAway { lsn });
+        }
+        Ok(())
+    }
+
+    /// Everything below this place is durable. Costs a load.
+    pub fn durable_lsn(&self) -> Lsn {
+        Lsn(self.log.commit.durable())
+    }
+
+    /// The head: the place of the first record that is not given up, or of the tail.
+    pub fn head_lsn(&self) -> Lsn {
+        self.log.head()
+    }
+
+    /// The tail: above every record appended so far. The next record is there, or
+    /// further on in another segment.
+    pub fn next_lsn(&self) -> Lsn {
+        self.log.next_lsn()
+    }
+
+    /// Goes on in another segment: what was appended before can then be given up
+    /// whole. Nothing is flushed.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub fn rotate(&self) -> Result<()> {
+        self.log.check_outside_closure()?;
+        let active = self.log.ring.active();
+        self.log.with_spares(Purpose::Records, |chain| {
+            // somebody else's roll is as good
+            if self.log.ring.active() == active {
+                self.log.roll(chain)?;
+            }
+            Ok(Some(()))
+        })
+    }
+
+    /// Gives up the records below `lsn`: a record's place, where no batch is divided,
+    /// or [`next_lsn`](Self::next_lsn) for all of them. Files that hold nothing else are
+    /// recycled, or removed.
+    ///
+    /// On return that is durable, and so are all records appended before. A place at
+    /// or below the head changes nothing. Works on a full disk and a full log. What
+    /// readers hold stays readable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotARecord`], [`Error::InsideBatch`], [`Error::OutOfLog`],
+    /// [`Error::CutAway`] for a place that is none of these; [`Error::FlushFailed`];
+    /// [`Error::InsideAppend`]; [`Error::Io`] if a file could not be removed: the records
+    /// are given up all the same, and the next truncation or opening tries again.
+    pub fn truncate_before(&self, lsn: Lsn) -> Result<()> {
+        self.log.truncate_before(lsn)
+    }
+
+    /// Gives up every record behind the one at `lsn`, which becomes the last; the next
+    /// one continues its sequence numbers. LSNs that were given up are not used again.
+    ///
+    /// On return that is durable, and so is the record at `lsn`. Appends under way in
+    /// other threads may be lost with the rest: waiting for one returns
+    /// [`Error::CutAway`]. What readers hold stays readable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotARecord`], [`Error::InsideBatch`] if more of the record's batch
+    /// follows, [`Error::Truncated`], [`Error::OutOfLog`], [`Error::CutAway`]; a full
+    /// disk; [`Error::FlushFailed`]; [`Error::InsideAppend`]; [`Error::Io`] if a file could
+    /// not be removed, as for [`truncate_before`](Self::truncate_before).
+    pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
+        self.log.truncate_after(lsn)
+    }
+
+    /// A reader: iterates over the log, forwards and backwards, without copying.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.log.clone())
+    }
+
+    /// A live tail from `lsn` on, which is where a record begins, or the tail.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::from`].
+    pub fn follow(&self, lsn: Lsn) -> Result<Follower> {
+        Follower::new(self.log.clone(), lsn)
+    }
+
+    /// The record at `lsn`, verified, to keep. O(1), costs a reference count.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotARecord`], [`Error::Abandoned`], [`Error::Truncated`],
+    /// [`Error::CutAway`], [`Error::OutOfLog`]; [`Error::Damaged`] if it is no longer
+    /// intact.
+    pub fn read(&self, lsn: Lsn) -> Result<OwnedRecord> {
+        self.log.read(lsn)
+    }
+
+    /// What opening found.
+    pub fn recovery(&self) -> &Recovery {
+        &self.log.recovery
+    }
+
+    /// The size of a segment, in bytes: the log's own.
+    pub fn segment_size(&self) -> u64 {
+        self.log.size.bytes()
+    }
+
+    /// What the log has done since it was opened.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.log.counters;
+        let number = |counter: &crate::sync::AtomicU64| counter.load(Ordering::Relaxed); // for people
+        Stats {
+            overtaken: number(&counters.overtaken),
+            rolls: number(&counters.rolls),
+            flushes: number(&counters.flushes),
+            made: number(&counters.made),
+            recycled: number(&counters.recycled),
+            size: lock(&self.log.chain).size(),
+        }
+    }
+
+    /// Syncs and closes the log, so that the next opening knows that nothing was cut
+    /// short.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FlushFailed`]. The log is closed all the same.
+    pub fn close(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let Some(worker) = self.worker.take() else { return Ok(()) };
+        self.log.worker.stop();
+        let _ = worker.join(); // it makes its errors known where they matter
+        let closed = self.log.close();
+        *lock(&self.log.guard) = None;
+        closed
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+impl Log {
+    /// The last frame of this opening, once all before it is durable.
+    fn close(&self) -> Result<()> {
+        self.commit.check()?;
+        let tail = self.next_lsn();
+        self.wait_durable(tail.0)?;
+        let closing = {
+            let chain = &mut *lock(&self.chain);
+            // Release pairs with the Acquire in `check_alive`.
+            self.closed.store(true, Ordering::Release);
+            let tail = self.tail(chain);
+            // A full reserve is no reason to fail: the next opening says "unclosed".
+            if tail == Lsn(self.commit.durable()) {
+                self.put_state(chain, Reason::Close)?
+            } else {
+                None
+            }
+        };
+        let closed = closing.map_or(Ok(()), |lsn| self.wait_durable(lsn.0 + 1));
+        self.ring.active_seat().slot.close();
+        self.waiters.wake_all();
+        closed
+    }
+}
+
+/// Wakes a sleeper when the frame it asked for is published, or abandoned.
+struct Waking<'l> {
+    log: &'l Log,
+    seat: &'l crate::ring::Seat,
+}
+
+impl Drop for Waking<'_> {
+    fn drop(&mut self) {
+        self.log.waiters.published(&self.seat.slot);
+    }
+}
+
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Wal>();
+    shared::<Reader>();
+    shared::<Follower>();
+    shared::<OwnedRecord>();
+    shared::<crate::cursor::Record<'_>>();
+    shared::<crate::cursor::Records<'_>>();
+    shared::<Error>();
+};
