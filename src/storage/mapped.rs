@@ -10,7 +10,6 @@ use memmap2::{MmapOptions, MmapRaw};
 use super::{Access, FlushMethod, Region};
 use crate::map::Map;
 use crate::sync::Arc;
-use crate::sys;
 
 /// Zeros are written, and files read, in pieces of this many bytes. Larger writes
 /// leave huge folios in the page cache of Linux, where one dirty byte dirties all.
@@ -176,7 +175,7 @@ fn fill_holes(file: &File) -> io::Result<()> {
         if metadata.blocks() * 512 >= metadata.len() {
             return Ok(());
         }
-        match sys::allocate(file, metadata.len()) {
+        match crate::sys::allocate(file, metadata.len()) {
             Err(error) if error.kind() == ErrorKind::Unsupported => {}
             done => return done,
         }
