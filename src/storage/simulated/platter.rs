@@ -137,6 +137,9 @@ mod tests {
         assert_eq!(platter.bytes[0], 0);
         platter.flush(0, &[1; 101]);
         assert_eq!(platter.bytes[..102], [[1; 101].as_slice(), &[0]].concat());
+        platter.flush(0, &[2; 100]);
+        platter.flush(0, &[1; 100]);
+        assert_eq!(platter.bytes[0], 1, "the failure is forgotten");
     }
 
     #[test]
