@@ -28,12 +28,6 @@ struct File {
     sharing: Sharing,
 }
 
-impl Memory {
-    pub(crate) fn new() -> Self {
-        Memory::default()
-    }
-}
-
 impl Storage for Memory {
     fn path(&self, name: &str) -> PathBuf {
         PathBuf::from("memory:").join(name)
@@ -191,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_closed_directory_still_has_its_files() {
-        let memory = Memory::new();
+        let memory = Memory::default();
         let again = memory.clone();
         let guard = memory.lock().unwrap();
         memory.create("a", 4096).unwrap().map().write(8, b"kept");
@@ -205,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_renamed_file_replaces_another_and_a_removed_one_stays_mapped() {
-        let memory = Memory::new();
+        let memory = Memory::default();
         memory.create("a", 4096).unwrap().map().write(0, b"a");
         let old = memory.create("b", 8192).unwrap();
         old.map().write(0, b"b");
@@ -221,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_read_elsewhere_is_not_recycled() {
-        let memory = Memory::new();
+        let memory = Memory::default();
         let region = memory.create("a", 4096).unwrap();
         let reader = memory.open("a", Access::Read).unwrap();
         assert!(!region.is_unshared().unwrap());
@@ -237,7 +231,7 @@ mod tests {
 
     #[test]
     fn no_memory_is_a_full_disk() {
-        let memory = Memory::new();
+        let memory = Memory::default();
         assert_eq!(kind(memory.create("a", u64::MAX)), Some(io::ErrorKind::StorageFull));
         assert_eq!(memory.list().unwrap(), []);
     }
