@@ -97,16 +97,20 @@ impl Commit {
         self.has_failed.store(true, Ordering::Release);
     }
 
-    /// Waits until everything below `want` is durable, leading flushes where nobody
-    /// does. `flush` makes durable what is published and moves the mark by
+    /// Waits until everything below `want` is durable, which may become less meanwhile,
+    /// leading flushes where nobody does. `flush` makes durable what is published and moves the mark by
     /// [`Lead::move_to`]; its error has been made sticky.
     pub(crate) fn wait(
         &self,
-        want: u64,
+        want: impl Fn() -> u64,
         mut flush: impl FnMut(&Lead<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut backoff = Backoff::default();
-        while self.durable() < want {
+        loop {
+            let want = want();
+            if self.durable() >= want {
+                return Ok(());
+            }
             self.check()?;
             if let Some(lead) = self.enter(want) {
                 let before = self.durable();
@@ -119,7 +123,6 @@ impl Commit {
                 }
             }
         }
-        Ok(())
     }
 
     /// Takes the lead, when nobody else has it.

@@ -149,7 +149,15 @@ impl Log {
     /// Waits until everything below `want` is durable, flushing where nobody does.
     pub(crate) fn wait_durable(&self, want: u64) -> Result<()> {
         self.check_outside_closure()?;
-        self.commit.wait(want, |lead| self.flush(lead))
+        self.commit.wait(|| want, |lead| self.flush(lead))
+    }
+
+    /// Waits until everything below the tail of now is durable. Claims that reach
+    /// beyond the ready mark may still be refused: then the tail comes back.
+    pub(crate) fn wait_tail_durable(&self) -> Result<()> {
+        self.check_outside_closure()?;
+        let tail = self.next_lsn();
+        self.commit.wait(|| tail.min(self.next_lsn()).0, |lead| self.flush(lead))
     }
 
     /// Flushes what is published from the durable mark on, oldest segment first, and
@@ -196,6 +204,11 @@ impl Log {
         Ok(())
     }
 
+    /// While this is held, a panic ends the log for writing.
+    pub(crate) fn guard_against_panic(&self) -> PanicGuard<'_> {
+        PanicGuard { log: self }
+    }
+
     /// Ends the log for writing: a flush failed, or someone panicked in one.
     pub(crate) fn fail(&self, source: Arc<io::Error>) {
         self.commit.fail(source);
@@ -203,6 +216,21 @@ impl Log {
         let _chain = lock(&self.chain);
         self.ring.active_seat().slot.close();
         self.waiters.wake_all();
+    }
+}
+
+/// Makes a panic of whoever holds it the log's sticky error: nobody goes on with
+/// what it left half done.
+#[derive(Debug)]
+pub(crate) struct PanicGuard<'l> {
+    log: &'l Log,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.log.commit.fail(Arc::new(io::Error::other("a thread panicked inside the log")));
+        }
     }
 }
 

@@ -69,6 +69,7 @@ impl Worker {
 
     /// The background thread: until it is stopped.
     pub(crate) fn run(&self, log: &Log) {
+        let _guard = log.guard_against_panic();
         let (mut last, mut quiet) = (0, 0);
         let mut was_active = false;
         while self.wait(was_active) {
@@ -245,10 +246,15 @@ impl Log {
         let (name, temporary) = (format::file_name(segment.id.index), temporary_name(index));
         let renamed = self.storage.rename(&name, &temporary);
         renamed.map_err(|e| Error::io("rename", segment.path(), e))?;
-        self.sync_names()?;
-        self.give_name(index, 1, salt, &*region, &temporary)?;
-        let path = self.path(&format::file_name(index));
-        region.share().map_err(|e| Error::io("unlock", &path, e))?;
+        let named = self.sync_names().and_then(|()| {
+            self.give_name(index, 1, salt, &*region, &temporary)?;
+            let path = self.path(&format::file_name(index));
+            region.share().map_err(|e| Error::io("unlock", &path, e))
+        });
+        named.inspect_err(|_| {
+            // A file too many under either name hurts nobody: openings remove it.
+            let _ = self.storage.remove(&temporary);
+        })?;
         count(&self.counters.recycled);
         let spare = Spare { index, salt, slots: 1, region, stale: true };
         lock(&self.chain).spares.push_back(spare);

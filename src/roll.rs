@@ -72,6 +72,7 @@ impl Log {
         purpose: Purpose,
         mut f: impl FnMut(&mut Chain) -> Result<Option<T>>,
     ) -> Result<T> {
+        let _guard = self.guard_against_panic();
         let mut backoff = Backoff::default();
         let active = self.ring.active();
         loop {
@@ -283,6 +284,7 @@ impl Log {
         size: u64,
         records: u32,
     ) -> Result<Claim<'m>> {
+        let _guard = self.guard_against_panic();
         let mut backoff = Backoff::default();
         let mut chain = loop {
             let chain = lock(&self.chain);

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::{FIRST_FRAME, Kind, Reason};
 use crate::log::{Log, Purpose};
 use crate::lsn::Lsn;
-use crate::roll::Predecessor;
+use crate::roll::{FIRST_CLAIM, Predecessor};
 use crate::scan::Place;
 use crate::segment::Segment;
 use crate::sync::{Arc, Ordering, lock};
@@ -51,6 +51,7 @@ impl Log {
         mut second: impl FnMut(&Log, &mut Chain) -> Result<T>,
     ) -> Result<T> {
         {
+            let _guard = self.guard_against_panic();
             let mut chain = lock(&self.chain);
             self.check_alive()?;
             if let Some(done) = first(self, &mut chain)? {
@@ -108,16 +109,27 @@ impl Log {
 
     /// Where the next frame goes. Ends the claims of a segment that has refused one.
     pub(crate) fn tail(&self, chain: &mut Chain) -> Lsn {
+        let place = self.tail_place(chain);
+        chain.active().lsn(place.offset)
+    }
+
+    /// The same in the last segment.
+    fn tail_place(&self, chain: &mut Chain) -> Place {
         let slot = &self.ring.active_seat().slot;
         let tail = slot.tail();
-        let place = match chain.behind_end {
+        match chain.behind_end {
             Some(place) => place,
             None if tail.is_closed() || tail.place().offset > slot.limit() => {
                 self.end_active(chain)
             }
             None => tail.place(),
-        };
-        chain.active().lsn(place.offset)
+        }
+    }
+
+    /// Whether the last segment takes claims and nothing stands in it but its begin.
+    pub(crate) fn is_empty(&self, chain: &mut Chain) -> bool {
+        let place = self.tail_place(chain);
+        chain.behind_end.is_none() && place.offset == FIRST_CLAIM
     }
 
     pub(crate) fn next_lsn(&self) -> Lsn {
@@ -148,8 +160,8 @@ impl Log {
         let cut = self.with_spares(Purpose::State, |chain| {
             let (segment, cut) = self.cut_behind(chain, lsn)?;
             let last = Arc::ptr_eq(&segment, chain.active());
-            if last && self.tail(chain) == segment.lsn(cut.offset) {
-                return Ok(Some(None)); // nothing stands behind it
+            if last && self.tail_place(chain).ordinal == cut.ordinal {
+                return Ok(Some(None)); // no record stands behind it
             }
             dead = self.cut(chain, &segment, cut)?;
             Ok(Some(Some(segment.lsn(cut.offset))))

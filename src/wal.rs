@@ -161,10 +161,11 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// As [`append`](Self::append), with [`Error::TooLarge`] also for a batch of more
-    /// than 4 GiB; [`Error::EmptyBatch`]. None of the records is then in the log.
+    /// As [`append`](Self::append), with [`Error::TooLarge`] also for a batch of nearly
+    /// 4 GiB; [`Error::EmptyBatch`]. None of the records is then in the log.
     pub fn append_batch(&self, records: &[&[u8]]) -> Result<Lsn> {
-        const MAX_BATCH: u64 = if usize::BITS < 64 { 1 << 30 } else { 4 << 30 };
+        // a little less than 2^28 of the smallest frames, which are counted in 28 bits
+        const MAX_BATCH: u64 = if usize::BITS < 64 { 1 << 30 } else { (4 << 30) - 4096 };
         if records.is_empty() {
             return Err(Error::EmptyBatch);
         }
@@ -226,9 +227,7 @@ impl Wal {
     ///
     /// [`Error::FlushFailed`], now and ever after; [`Error::InsideAppend`].
     pub fn sync(&self) -> Result<Lsn> {
-        self.log.check_outside_closure()?;
-        let tail = self.log.next_lsn();
-        self.log.wait_durable(tail.0)?;
+        self.log.wait_tail_durable()?;
         Ok(self.durable_lsn())
     }
 
@@ -294,8 +293,8 @@ impl Wal {
         self.log.check_outside_closure()?;
         let active = self.log.ring.active();
         self.log.with_spares(Purpose::Records, |chain| {
-            // somebody else's roll is as good
-            if self.log.ring.active() == active {
+            // somebody else's roll is as good, and an empty segment is as good as a new one
+            if self.log.ring.active() == active && !self.log.is_empty(chain) {
                 self.log.roll(chain)?;
             }
             Ok(Some(()))
@@ -416,8 +415,7 @@ impl Log {
     /// The last frame of this opening, once all before it is durable.
     fn close(&self) -> Result<()> {
         self.commit.check()?;
-        let tail = self.next_lsn();
-        self.wait_durable(tail.0)?;
+        self.wait_tail_durable()?;
         let closing = {
             let chain = &mut *lock(&self.chain);
             // Release pairs with the Acquire in `check_alive`.
