@@ -17,6 +17,7 @@ mod prepare;
 mod recover;
 mod ring;
 mod roll;
+mod salvage;
 mod scan;
 mod segment;
 mod storage;

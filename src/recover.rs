@@ -41,8 +41,6 @@ pub enum Verify {
 pub(crate) struct Link {
     pub(crate) header: SegmentHeader,
     pub(crate) first_sequence: u64,
-    /// The epoch its begin names.
-    pub(crate) first_epoch: u32,
     /// The epoch in force at `end`; for a segment that was not walked, its
     /// successor's.
     pub(crate) last_epoch: u32,
@@ -170,14 +168,7 @@ pub(crate) fn recover(storage: &dyn Storage, verify: Verify) -> Result<Directory
     let mut files: Vec<File> = Vec::new();
     for (index, name, len) in &names.segments {
         let file = File::open(storage, *index, name, *len)?;
-        if let Some(lowest) = files.first() {
-            if (lowest.header.uuid, lowest.size) != (file.header.uuid, file.size) {
-                return Err(Error::Foreign { path: file.path, other: lowest.path.clone() });
-            }
-        }
-        if files.last().is_some_and(|below| below.last_index() >= *index) {
-            return Err(file.damaged(0, Damage::Name));
-        }
+        files::fits(&files, &file)?;
         files.push(file);
     }
     let Some(highest) = files.iter().rposition(|file| file.first.is_some()) else {
@@ -256,6 +247,11 @@ fn unproved(files: &[File], top: usize, proved: u64) -> Vec<usize> {
         at = to;
     }
     wanted
+}
+
+/// The file that the begin of the file `k` names, if it is there.
+pub(crate) fn predecessor(files: &[File], k: usize) -> Option<usize> {
+    chain::named_by(files, k).ok()
 }
 
 /// What was wrong where a walk stopped, if something durable had stood there.

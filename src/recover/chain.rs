@@ -71,14 +71,17 @@ impl<'a> Chains<'a> {
     pub(super) fn down_from(&self, top: usize) -> Option<Chain> {
         let end = self.walks[top].as_ref()?.end;
         let head = self.heads[top].max(end.head);
-        if head.0 > self.files[top].lsn(end.place.offset) {
+        // records from the head on are not below the end of a predecessor: at
+        // that very end, the successor holds them all
+        let starts_in = |k: usize| {
+            self.files[k].first.is_some_and(|first| first.begin.predecessor_end <= head.0)
+        };
+        if head.0 > self.files[top].lsn(end.place.offset) || !starts_in(self.feet[top]) {
             return None;
         }
         let mut links = vec![(top, end)];
         let mut at = top;
-        // records from the head on are not below the end of a predecessor: at
-        // that very end, the successor holds them all
-        while head.0 < self.files[at].first?.begin.predecessor_end {
+        while !starts_in(at) {
             let Below::Link(to, reached) = self.below[at] else { return None };
             links.push((to, reached));
             at = to;

@@ -72,8 +72,9 @@ impl Recovered<'_> {
             Stop::Sealed(seal) => self.sealed(last, seal)?,
             Stop::Unwritten | Stop::Unreadable(_) => Next::There,
         };
-        let ended = match verdict(walked.stop, self.proof(last, walked, tail)?) {
-            Verdict::Damaged => return Err(self.lost(last, walked, next)),
+        let (proof, witness) = self.proof(last, walked, tail)?;
+        let ended = match verdict(walked.stop, proof) {
+            Verdict::Damaged => return Err(self.lost(last, walked, next, witness)),
             Verdict::Undecided => {
                 return Err(Error::Undecided { path: file.path.clone(), at: walked.at });
             }
@@ -91,23 +92,23 @@ impl Recovered<'_> {
     }
 
     /// Whether anything proves that the tail was durable: what was walked above
-    /// it, or what a search finds behind it.
-    fn proof(&self, last: usize, walked: &Walked, tail: u64) -> Result<Proof> {
-        let above = last + 1..self.files.len();
-        let walks = above.clone().filter_map(|k| self.walks[k].as_ref());
-        if walks.map(|walked| walked.proof).any(|proof| proof > tail) {
-            return Ok(Proof::Durable);
+    /// it, or what a search finds behind it; and in which file.
+    fn proof(&self, last: usize, walked: &Walked, tail: u64) -> Result<(Proof, usize)> {
+        for k in last + 1..self.files.len() {
+            if self.walks[k].as_ref().is_some_and(|walked| walked.proof > tail) {
+                return Ok((Proof::Durable, k));
+            }
         }
         let named = self.walks.iter().flatten().flat_map(|walked| walked.epochs.iter().copied());
         let epochs = Epochs::new(named, walked.end.epoch);
-        let mut proof = Proof::None;
+        let mut proof = (Proof::None, last);
         // nothing is ever written behind a seal
         let sealed = matches!(walked.stop, Stop::Sealed(_));
         for k in (last..self.files.len()).skip(sealed as usize) {
             let from = self.walks[k].as_ref().map_or(START, |walked| walked.end.place);
             match search(&self.files[k], from, tail, &epochs)? {
-                Proof::Durable => return Ok(Proof::Durable),
-                Proof::Undecided => proof = Proof::Undecided,
+                Proof::Durable => return Ok((Proof::Durable, k)),
+                Proof::Undecided => proof = (Proof::Undecided, k),
                 Proof::None => {}
             }
         }
@@ -131,12 +132,17 @@ impl Recovered<'_> {
         }
     }
 
-    /// The error for a tail that was durable, and behind it more.
-    fn lost(&self, last: usize, walked: &Walked, next: Next) -> Error {
+    /// The error for a tail that was durable, and behind it more, as the file
+    /// `witness` proves.
+    fn lost(&self, last: usize, walked: &Walked, next: Next, witness: usize) -> Error {
         let named = self.files.iter().find(|file| next == Next::Spare(file.header.index));
         match (walked.stop, named) {
             (Stop::Sealed(_), Some(file)) => file.damaged(FIRST_FRAME, Damage::Begin),
             (Stop::Sealed(seal), None) => self.missing(last, seal),
+            // where its begin is gone, nobody knows whether it followed the tail
+            _ if self.files[witness].first.is_none() => {
+                self.files[witness].damaged(FIRST_FRAME, Damage::Begin)
+            }
             (stop, _) => self.files[last].damaged(walked.at, damage_at(stop)),
         }
     }
@@ -157,7 +163,7 @@ impl Recovered<'_> {
         let (mut spares, mut dead) = (Vec::new(), Vec::new());
         for (k, file) in self.files.iter().enumerate() {
             let SegmentHeader { index, slots, salt, .. } = file.header;
-            if self.chain.links.iter().any(|&(link, _)| link == k) {
+            if self.chain.links.binary_search_by_key(&k, |&(link, _)| link).is_ok() {
                 continue;
             }
             let usable = slots == 1 || next == Next::Spare(index);
@@ -192,7 +198,6 @@ impl Recovered<'_> {
             links.push(Link {
                 header: file.header,
                 first_sequence: first.begin.first_sequence,
-                first_epoch: first.state.epoch,
                 last_epoch: end.epoch,
                 end: end.place,
             });
@@ -231,5 +236,30 @@ impl Recovered<'_> {
             }
         }
         Ok(highest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_of_the_table() {
+        use Proof::{Durable, None, Undecided};
+        let sealed = Stop::Sealed(Seal { next_index: 2, next_salt: 3 });
+        let torn = Stop::Unreadable(Damage::Check);
+        for (stop, proof, expected) in [
+            (Stop::Unwritten, Durable, Verdict::Damaged),
+            (torn, Durable, Verdict::Damaged),
+            (sealed, Durable, Verdict::Damaged),
+            (Stop::Unwritten, Undecided, Verdict::Undecided),
+            (torn, Undecided, Verdict::Undecided),
+            (sealed, Undecided, Verdict::Undecided),
+            (Stop::Unwritten, None, Verdict::Tail),
+            (torn, None, Verdict::Torn(Damage::Check)),
+            (sealed, None, Verdict::Tail),
+        ] {
+            assert_eq!(verdict(stop, proof), expected, "{stop:?} {proof:?}");
+        }
     }
 }

@@ -162,6 +162,18 @@ impl File {
     }
 }
 
+/// Whether `file` is of the same log as those `below`, and covers no index of theirs.
+pub(crate) fn fits(below: &[File], file: &File) -> Result<()> {
+    let Some(lowest) = below.first() else { return Ok(()) };
+    if (lowest.header.uuid, lowest.size) != (file.header.uuid, file.size) {
+        return Err(Error::Foreign { path: file.path.clone(), other: lowest.path.clone() });
+    }
+    match below.last() {
+        Some(last) if last.last_index() >= file.header.index => Err(file.damaged(0, Damage::Name)),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a file in, from its first frame on, as far as a walk needs it.
 pub(crate) struct Reading<'a> {
     file: &'a File,

@@ -173,3 +173,120 @@ impl Tried<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{FIRST_FRAME, Tag, encode_frame, seed};
+    use crate::lsn::Lsn;
+
+    const LIFE: Life = Life { base: 3 << 16, salt: 0x5a17 };
+    const LEN: usize = 64 << 10;
+    const FROM: Place = Place { offset: FIRST_FRAME, ordinal: 0 };
+
+    /// A frame for `offset` that says that all before it was durable.
+    fn frame(offset: u64, ordinal: u32, epoch: u32, salt: u64, payload: &[u8]) -> Vec<u8> {
+        let lsn = LIFE.base + offset;
+        let tag = Tag::new(ordinal, epoch, lsn, lsn);
+        encode_frame(Kind::Record, seed(salt, epoch), lsn, tag, payload)
+    }
+
+    fn file_with(frames: &[(u64, Vec<u8>)]) -> Vec<u8> {
+        let mut bytes = vec![0; LEN];
+        for (at, frame) in frames {
+            bytes[*at as usize..][..frame.len()].copy_from_slice(frame);
+        }
+        bytes
+    }
+
+    /// Where a proof of more than `above` bytes of the file is, and the bytes
+    /// that were checksummed.
+    fn proof(bytes: &[u8], above: u64, epochs: &Epochs) -> (Option<u64>, u64) {
+        let mut search = Search::new(LIFE, bytes);
+        let before = search.left;
+        let found = match search.proof(FROM, LIFE.base + above, epochs) {
+            Outcome::Frame(hit) => Some(hit.place.offset),
+            Outcome::Nothing => None,
+            Outcome::Undecided => panic!("undecided"),
+        };
+        (found, before - search.left)
+    }
+
+    #[test]
+    fn a_frame_that_proves_the_place_is_found_wherever_it_is() {
+        let epochs = Epochs::new([], 5);
+        for at in [4096, 4104, 30_000, LEN as u64 - 24] {
+            let bytes = file_with(&[(at, frame(at, 0, 5, LIFE.salt, b"proof"))]);
+            assert_eq!(proof(&bytes, 4000, &epochs).0, Some(at));
+            assert_eq!(proof(&bytes, at, &epochs), (None, 0), "no proof: nothing is checksummed");
+        }
+    }
+
+    #[test]
+    fn a_frame_counts_only_where_its_number_is_possible() {
+        let epochs = Epochs::new([], 5);
+        for (ordinal, possible) in [(0, true), (56, true), (57, false), (1 << 27, false)] {
+            let at = 5000; // 904 bytes behind: at most 56 claims before
+            let bytes = file_with(&[(at, frame(at, ordinal, 5, LIFE.salt, b"proof"))]);
+            assert_eq!(proof(&bytes, 4000, &epochs).0.is_some(), possible, "{ordinal}");
+        }
+    }
+
+    #[test]
+    fn frames_are_tried_under_every_epoch_that_may_be() {
+        let at = 5000;
+        let found = |epoch, epochs: &Epochs| {
+            proof(&file_with(&[(at, frame(at, 0, epoch, LIFE.salt, b"x"))]), 4000, epochs).0
+        };
+        for epoch in 20..36 {
+            assert_eq!(found(epoch, &Epochs::new([], 20)), Some(at));
+        }
+        assert_eq!(found(36, &Epochs::new([], 20)), None);
+        assert_eq!(found(36, &Epochs::new([36, 7, 99], 20)), Some(at));
+        assert_eq!(found(7, &Epochs::new([7], 20)), None, "an older epoch proves nothing here");
+        Epochs::new([u32::MAX], u32::MAX - 3);
+    }
+
+    #[test]
+    fn a_state_proves_what_it_says_under_its_own_epoch() {
+        let at = 5000;
+        let lsn = LIFE.base + at;
+        for reason in [Reason::Open, Reason::Head, Reason::Close] {
+            let state = State { reason, epoch: 77, head: Lsn(0), durable: Lsn(lsn), time_ns: 0 };
+            let tag = Tag::new(0, 77, lsn, 0);
+            let seed = seed(LIFE.salt, state.seed_epoch());
+            let bytes = encode_frame(Kind::State, seed, lsn, tag, &state.encode());
+            let bytes = file_with(&[(at, bytes)]);
+            assert_eq!(proof(&bytes, at - 8, &Epochs::new([], 3)).0, Some(at));
+            assert_eq!(proof(&bytes, at, &Epochs::new([], 3)).0, None);
+        }
+    }
+
+    #[test]
+    fn payloads_full_of_plausible_frames_prove_nothing() {
+        // another life's frames, as a record that holds a copy of a log
+        let epochs = Epochs::new([], 5);
+        let stale: Vec<_> = (FIRST_FRAME..LEN as u64 - 128)
+            .step_by(96)
+            .map(|at| (at, frame(at, 0, 5, !LIFE.salt, &[0x10; 80])))
+            .collect();
+        let (found, checksummed) = proof(&file_with(&stale), 4000, &epochs);
+        assert_eq!(found, None);
+        assert!(checksummed <= LEN as u64 && checksummed > LEN as u64 / 2);
+    }
+
+    #[test]
+    fn too_much_to_checksum_is_undecided() {
+        // every 16 bytes a frame to the end of the file, whose mark proves all before
+        let mut bytes = vec![0; LEN];
+        for at in (FIRST_FRAME as usize..LEN).step_by(FRAME_HEADER) {
+            let word = format::word(Kind::Record, LEN - at - FRAME_HEADER);
+            bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        let mut search = Search::new(LIFE, &bytes);
+        let outcome = search.proof(FROM, LIFE.base + 4000, &Epochs::new([], 16));
+        assert!(matches!(outcome, Outcome::Undecided));
+        // an intact one further on cannot be looked for any more
+        assert!(search.left < LEN as u64);
+    }
+}

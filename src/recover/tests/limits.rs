@@ -1,0 +1,222 @@
+//! Disks that fail, names that are not durable, numbers at their ends.
+
+use std::any::Any;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::*;
+use crate::Error;
+use crate::error::Damage;
+use crate::format::{self, Begin, FIRST_FRAME};
+use crate::map::Map;
+use crate::recover::{Directory, Next, Verify, recover};
+use crate::storage::{Access, Memory, Region, Storage};
+use crate::sync::Arc;
+
+/// A directory whose names are not durable, and one of whose places is unreadable.
+#[derive(Debug)]
+struct Poor {
+    dir: Memory,
+    bad: Option<(String, u64)>,
+}
+
+#[derive(Debug)]
+struct PoorRegion {
+    region: Box<dyn Region>,
+    bad: Option<u64>,
+}
+
+impl Storage for Poor {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path(name)
+    }
+    fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+        self.dir.lock()
+    }
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.dir.list()
+    }
+    fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn Region>> {
+        self.dir.create(name, len)
+    }
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn Region>> {
+        let bad = self.bad.as_ref().filter(|bad| bad.0 == name).map(|bad| bad.1);
+        Ok(Box::new(PoorRegion { region: self.dir.open(name, access)?, bad }))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.dir.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.dir.remove(name)
+    }
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn names_are_durable(&self) -> bool {
+        false
+    }
+}
+
+impl Region for PoorRegion {
+    fn map(&self) -> &Arc<Map> {
+        self.region.map()
+    }
+    fn flush(&self, range: Range<u64>) -> io::Result<()> {
+        self.region.flush(range)
+    }
+    fn populate(&self, range: Range<u64>) -> io::Result<()> {
+        self.region.populate(range)
+    }
+    fn load(&self, range: Range<u64>) -> io::Result<()> {
+        match self.bad {
+            Some(bad) if range.contains(&bad) => Err(io::Error::other("bad sector")),
+            _ => self.region.load(range),
+        }
+    }
+    fn is_unshared(&self) -> io::Result<bool> {
+        self.region.is_unshared()
+    }
+    fn share(&self) -> io::Result<()> {
+        self.region.share()
+    }
+}
+
+#[test]
+fn a_next_file_whose_name_was_lost_is_made_again_where_names_are_not_durable() {
+    let dir = Dir::default();
+    let mut first = dir.first();
+    first.record("one");
+    let next = dir.file(2, 1);
+    first.seal(&next);
+    dir.remove(2);
+    assert!(matches!(dir.recover().unwrap_err(), Error::Missing { .. }));
+    let poor = Poor { dir: dir.0.clone(), bad: None };
+    let Directory::Log(found) = recover(&poor, Verify::All).unwrap() else { panic!() };
+    assert_eq!((found.next, found.report.tail.0), (Next::Fresh, first.lsn()));
+    // but not if something behind it had been durable
+    let mut third = dir.file(3, 1).following(&first, first.at);
+    third.durable = first.lsn() + 8;
+    third.record("three");
+    dir.overwrite(3, FIRST_FRAME, &[0; 4]);
+    assert!(matches!(recover(&poor, Verify::All).unwrap_err(), Error::Missing { .. }));
+}
+
+#[test]
+fn bad_media_is_an_error_with_the_file() {
+    for (index, at) in [(1, 0), (1, 4100), (1, 60_000), (2, 4100), (2, 60_000)] {
+        let dir = Dir::default();
+        dir.first().record("one");
+        dir.file(2, 1);
+        let name = format::file_name(index);
+        let poor = Poor { dir: dir.0.clone(), bad: Some((name.clone(), at)) };
+        match recover(&poor, Verify::All).unwrap_err() {
+            Error::Io { path, .. } => assert!(path.ends_with(name)),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn numbers_at_their_ends_are_refused() {
+    let begin = |first_sequence| Begin {
+        predecessor_index: 0,
+        predecessor_salt: 0,
+        predecessor_end: 0,
+        first_sequence,
+    };
+    for (sequence, epoch, sound) in
+        [(1, 1, true), (0, 1, false), (u64::MAX, 1, false), (1, u32::MAX, false)]
+    {
+        let dir = Dir::default();
+        let mut segment = dir.file(1, 1);
+        segment.epoch = epoch;
+        segment.begin(begin(sequence));
+        let damage = match dir.recover() {
+            Ok(_) => None,
+            Err(Error::Damaged { damage, .. }) => Some(damage),
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!(damage, (!sound).then_some(Damage::State), "{sequence} {epoch}");
+    }
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    segment.epoch = u32::MAX - 1;
+    segment.open();
+    assert!(matches!(dir.recover().unwrap_err(), Error::Damaged { damage: Damage::Epoch, .. }));
+}
+
+#[test]
+fn begins_that_name_nonsense_are_refused() {
+    let sound = Begin {
+        predecessor_index: 1,
+        predecessor_salt: 0x5a18,
+        predecessor_end: 0,
+        first_sequence: 2,
+    };
+    for begin in [
+        Begin { predecessor_index: 2, ..sound }, // itself
+        Begin { predecessor_index: u64::MAX, ..sound },
+        Begin { predecessor_index: 0, ..sound },
+        Begin { predecessor_salt: 1, ..sound },
+        Begin { predecessor_end: u64::MAX, ..sound },
+        Begin { predecessor_end: SIZE + 4097, ..sound },
+    ] {
+        let dir = Dir::default();
+        let mut second = dir.file(2, 1);
+        second.head = 2 * SIZE;
+        second.begin(begin);
+        second.head(u64::MAX); // and above its own tail
+        assert!(dir.recover().is_err(), "{begin:?}");
+        dir.first().record("one");
+        // with a sound first segment the other is dead
+        assert_eq!(dir.records().unwrap(), ["one"], "{begin:?}");
+    }
+}
+
+#[test]
+fn a_tail_that_cannot_be_decided_is_refused() {
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    segment.record("one");
+    let at = segment.at.offset;
+    dir.overwrite(1, at, &[0xff; 16]);
+    for at in (at + 16..=SIZE - 16).step_by(16) {
+        let word = format::word(format::Kind::Record, (SIZE - at) as usize - 16);
+        let ordinal = 1 | 1u32 << 28;
+        dir.overwrite(1, at, &word.to_le_bytes());
+        dir.overwrite(1, at + 8, &ordinal.to_le_bytes());
+    }
+    match dir.recover().unwrap_err() {
+        Error::Undecided { at: undecided, .. } => assert_eq!(undecided, at),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_lost_begin_behind_a_cut_is_named() {
+    let dir = Dir::default();
+    let mut first = dir.first();
+    first.record("one");
+    let cut = first.at;
+    first.record("two");
+    let mut third = dir.file(3, 1).following(&first, cut);
+    third.sync();
+    third.record("three");
+    dir.flip(3, FIRST_FRAME + 16, 1);
+    let error = dir.recover().unwrap_err();
+    assert_eq!(super::builder::damaged(&error), (format::file_name(3), FIRST_FRAME));
+}
+
+#[test]
+fn what_a_test_writes_is_what_it_says() {
+    // guards the builder: a mark is what was synced
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    segment.record("one");
+    let before = dir.recover().unwrap().proved;
+    segment.sync();
+    segment.record("two");
+    let found = dir.recover().unwrap();
+    assert!(before.0 == SIZE + FIRST_FRAME && found.proved > before);
+}

@@ -1,0 +1,176 @@
+//! What is still read from directories that recovery refuses.
+
+use super::*;
+use crate::error::Damage;
+use crate::format::{self, FIRST_FRAME};
+use crate::salvage::{Salvaged, salvage};
+use crate::storage::Storage;
+
+/// The records, with their sequence numbers, and what was skipped.
+fn salvaged(dir: &Dir) -> (Vec<(u64, String)>, Salvaged) {
+    let mut records = Vec::new();
+    let mut last = 0;
+    let done = salvage(&dir.0, &mut |lsn, sequence, bytes| {
+        assert!(lsn.0 > last, "in the order of the log");
+        last = lsn.0;
+        records.push((sequence, String::from_utf8_lossy(bytes).into_owned()));
+    });
+    let done = done.unwrap();
+    assert_eq!(done.records, records.len() as u64);
+    (records, done)
+}
+
+fn numbered<const N: usize>(records: [(u64, &str); N]) -> Vec<(u64, String)> {
+    records.map(|(sequence, text)| (sequence, text.to_owned())).to_vec()
+}
+
+#[test]
+fn a_damaged_record_is_skipped_and_those_behind_it_are_not() {
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    segment.record("one");
+    let two = segment.record("two");
+    segment.record("three");
+    segment.close();
+    dir.flip(1, two % SIZE + 16, 1);
+    let (records, done) = salvaged(&dir);
+    assert_eq!(records, numbered([(1, "one"), (3, "three")]));
+    let skipped = &done.skipped[0];
+    assert_eq!((skipped.from, skipped.to), (two % SIZE, two % SIZE + 24));
+    assert_eq!(done.skipped.len(), 1);
+}
+
+#[test]
+fn a_sound_log_is_salvaged_whole() {
+    let dir = Dir::default();
+    let mut first = dir.first();
+    first.batch(["one", "two"]);
+    first.abandon(3);
+    let mut second = dir.roll(&mut first, 2, 1);
+    second.open();
+    second.record("four");
+    dir.file(3, 1);
+    let (records, done) = salvaged(&dir);
+    assert_eq!(records, numbered([(1, "one"), (2, "two"), (4, "four")]));
+    assert!(done.skipped.is_empty());
+}
+
+#[test]
+fn batches_are_salvaged_whole_or_not_at_all() {
+    for hit in 0..4 {
+        let dir = Dir::default();
+        let mut segment = dir.first();
+        segment.record("one");
+        let batch = segment.batch(["two", "three", "four", "five"]) % SIZE;
+        segment.record("six");
+        dir.flip(1, batch + [0, 24, 48, 72][hit] + 16, 1);
+        let (records, done) = salvaged(&dir);
+        assert_eq!(records, numbered([(1, "one"), (6, "six")]), "{hit}");
+        assert_eq!(done.skipped[0].from, batch);
+        assert_eq!(done.skipped.last().unwrap().to, batch + 96, "{hit}");
+    }
+}
+
+#[test]
+fn a_record_alone_behind_a_break_is_whole() {
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    segment.skip("lost");
+    segment.record("two");
+    segment.batch(["three", "four"]);
+    assert_eq!(salvaged(&dir).0, numbered([(2, "two"), (3, "three"), (4, "four")]));
+}
+
+#[test]
+fn a_lost_epoch_does_not_end_it() {
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    segment.record("one");
+    let open = segment.lsn() % SIZE;
+    segment.open();
+    segment.record("two");
+    dir.overwrite(1, open, &[0; 48]);
+    assert_eq!(salvaged(&dir).0, numbered([(1, "one"), (2, "two")]));
+}
+
+#[test]
+fn a_segment_without_its_begin_is_read_as_far_as_the_seal_before_it_numbers_it() {
+    let dir = Dir::default();
+    let mut first = dir.first();
+    first.record("one");
+    let mut second = dir.roll(&mut first, 2, 1);
+    second.record("two");
+    second.record("three");
+    let mut third = dir.roll(&mut second, 3, 1);
+    third.record("four");
+    dir.flip(2, FIRST_FRAME + 16, 1);
+    let (records, done) = salvaged(&dir);
+    assert_eq!(records, numbered([(1, "one"), (2, "two"), (3, "three"), (4, "four")]));
+    assert!(matches!(
+        done.skipped[0].cause,
+        crate::Error::Damaged { at: FIRST_FRAME, damage: Damage::Begin, .. }
+    ));
+    dir.remove(1);
+    let numbers: Vec<_> = salvaged(&dir).0.into_iter().map(|record| record.0).collect();
+    assert_eq!(numbers, [0, 0, 4], "without it they have no numbers");
+}
+
+#[test]
+fn files_with_damaged_headers_are_noted() {
+    let dir = Dir::default();
+    let mut first = dir.first();
+    first.record("one");
+    let mut second = dir.roll(&mut first, 2, 1);
+    second.record("two");
+    let mut third = dir.roll(&mut second, 3, 1);
+    third.record("three");
+    dir.flip(2, 30, 1);
+    dir.0.create(&format::file_name(4), 3).unwrap();
+    let (records, done) = salvaged(&dir);
+    assert_eq!(records, numbered([(1, "one"), (3, "three")]));
+    assert_eq!(done.skipped.len(), 2);
+    assert_eq!((done.skipped[0].from, done.skipped[0].to), (0, SIZE));
+}
+
+#[test]
+fn what_was_cut_away_stays_away() {
+    let dir = Dir::default();
+    let mut first = dir.first();
+    first.record("one");
+    let cut = first.at;
+    first.record("cut away");
+    let mut second = dir.roll(&mut first, 2, 1);
+    second.record("cut away, too");
+    let mut third = dir.file(3, 1).following(&first, cut);
+    third.record("two");
+    assert_eq!(salvaged(&dir).0, numbered([(1, "one"), (2, "two")]));
+}
+
+#[test]
+fn whatever_is_flipped_only_records_that_were_appended_are_salvaged() {
+    let dir = Dir::default();
+    let mut first = dir.first();
+    first.record("one");
+    first.batch(["two", "three"]);
+    let mut second = dir.roll(&mut first, 2, 1);
+    second.record("four");
+    second.open();
+    second.record("five");
+    second.close();
+    let all = salvaged(&dir).0;
+    assert_eq!(all.len(), 5);
+    for (index, end) in [(1, first.at.offset), (2, second.at.offset)] {
+        for at in (0..64).chain(FIRST_FRAME..end) {
+            dir.flip(index, at, 0x41);
+            let (records, _) = salvaged(&dir);
+            assert!(records.len() + 3 >= all.len() || at < 64, "byte {at} of {index}");
+            for (sequence, text) in records {
+                let right = |known: &(u64, String)| {
+                    known.1 == text && (known.0 == sequence || sequence == 0)
+                };
+                assert!(all.iter().any(right), "{sequence} {text}");
+            }
+            dir.flip(index, at, 0x41);
+        }
+    }
+}
