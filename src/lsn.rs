@@ -46,8 +46,7 @@ impl fmt::Debug for Lsn {
     }
 }
 
-/// The segment size of a log, a power of two: turns LSNs into segment indexes
-/// and offsets, and back.
+/// The segment size of a log, a power of two: turns segment indexes into LSNs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SegmentSize {
     shift: u32,
@@ -78,10 +77,6 @@ impl SegmentSize {
     pub(crate) fn base(self, index: u64) -> u64 {
         debug_assert!(index <= self.max_index());
         index << self.shift
-    }
-
-    pub(crate) fn index(self, lsn: Lsn) -> u64 {
-        lsn.0 >> self.shift
     }
 }
 

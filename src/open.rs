@@ -169,8 +169,10 @@ impl Log {
             let name = format::file_name(index);
             match self.storage.open(&name, Access::Write) {
                 Ok(region) => {
-                    let region = region.into();
-                    chain.spares.push_back(Spare { index, salt, slots: 1, region, stale: true });
+                    let region: Arc<dyn Region> = region.into();
+                    // one, but for a large file whose begin was lost
+                    let slots = (region.map().len() / self.size.bytes()) as u32;
+                    chain.spares.push_back(Spare { index, salt, slots, region, stale: true });
                 }
                 Err(e) if found.next == Next::Spare(index) => {
                     return Err(Error::io("map", &self.path(&name), e));
@@ -218,7 +220,7 @@ impl Log {
         state.durable = segment.lsn(end.offset);
         let stamp = segment::Stamp { epoch: self.epoch, durable: state.durable.0 };
         let range = end.offset..end.offset + STATE_SIZE;
-        let claim = map.claim(range, end.ordinal, 0, base, format::seed(salt, 0));
+        let claim = map.claim(range, end.ordinal, base, format::seed(salt, 0));
         let seed = claim.seed();
         segment::put(claim, stamp, format::Kind::State, seed, &state.encode());
         let behind = Place { offset: end.offset + STATE_SIZE, ..end };

@@ -145,7 +145,7 @@ impl Log {
         let Life { base, salt } = segment.id.life;
         let seed = format::seed(salt, epoch);
         let range = at.offset..at.offset + format::frame_size(payload.len());
-        let claim = region.map().claim(range, at.ordinal, 0, base, seed);
+        let claim = region.map().claim(range, at.ordinal, base, seed);
         segment::put(claim, Stamp { epoch, ..self.stamp() }, kind, seed, payload)
     }
 
@@ -306,7 +306,7 @@ impl Log {
         let behind = Place { offset: FIRST_CLAIM + size, ordinal: records };
         let Life { base, salt } = segment.id.life;
         let seed = format::seed(salt, self.epoch);
-        let claim = map.claim(FIRST_CLAIM..behind.offset, 0, records, base, seed);
+        let claim = map.claim(FIRST_CLAIM..behind.offset, 0, base, seed);
         let seal = Seal { next_index: next.index, next_salt: next.salt };
         let end = self.seal(&segment, behind, seal, self.epoch)?;
         self.retire_spares(chain);

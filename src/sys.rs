@@ -29,18 +29,29 @@ pub(crate) fn crc32c_steps(state: u32, first: u64, second: u64) -> u32 {
     crc32c_step(crc32c_step(state, first), second)
 }
 
+/// # Safety
+///
+/// The processor has SSE 4.2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "sse4.2")]
-fn steps_sse42(state: u32, first: u64, second: u64) -> u32 {
+#[allow(unused_unsafe, reason = "the intrinsics are unsafe before Rust 1.86")]
+unsafe fn steps_sse42(state: u32, first: u64, second: u64) -> u32 {
     use std::arch::x86_64::_mm_crc32_u64;
-    _mm_crc32_u64(_mm_crc32_u64(state as u64, first), second) as u32
+    // SAFETY: the caller has seen to SSE 4.2, of which this is an instruction.
+    unsafe { _mm_crc32_u64(_mm_crc32_u64(state as u64, first), second) as u32 }
 }
 
+/// # Safety
+///
+/// The processor has the CRC extension.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "crc")]
-fn steps_crc(state: u32, first: u64, second: u64) -> u32 {
+#[allow(unused_unsafe, reason = "the intrinsics are unsafe before Rust 1.86")]
+unsafe fn steps_crc(state: u32, first: u64, second: u64) -> u32 {
     use std::arch::aarch64::__crc32cd;
-    __crc32cd(__crc32cd(state, first), second)
+    // SAFETY: the caller has seen to the CRC extension, of which this is an
+    // instruction.
+    unsafe { __crc32cd(__crc32cd(state, first), second) }
 }
 
 /// Allocates blocks for the first `len` bytes of a file, which becomes as long if

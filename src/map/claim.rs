@@ -14,23 +14,15 @@ pub(crate) struct Claim<'m> {
     start: u64,
     end: u64,
     ordinal: u32,
-    count: u32,
     base: u64,
     seed: u32,
 }
 
 impl<'m> Claim<'m> {
     #[inline]
-    pub(super) fn new(
-        map: &'m Map,
-        range: Range<u64>,
-        ordinal: u32,
-        count: u32,
-        base: u64,
-        seed: u32,
-    ) -> Self {
+    pub(super) fn new(map: &'m Map, range: Range<u64>, ordinal: u32, base: u64, seed: u32) -> Self {
         assert!(range.start < range.end && range.end <= map.len(), "a claim lies in its map");
-        Claim { map, start: range.start, end: range.end, ordinal, count, base, seed }
+        Claim { map, start: range.start, end: range.end, ordinal, base, seed }
     }
 
     /// The offset of its first byte in the segment.
@@ -38,19 +30,9 @@ impl<'m> Claim<'m> {
         self.start
     }
 
-    /// The offset behind its last byte.
-    pub(crate) fn end(&self) -> u64 {
-        self.end
-    }
-
     /// The claims in its segment before it.
     pub(crate) fn ordinal(&self) -> u32 {
         self.ordinal
-    }
-
-    /// The records it is for.
-    pub(crate) fn count(&self) -> u32 {
-        self.count
     }
 
     /// The LSN of the segment's first byte.

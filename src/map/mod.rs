@@ -187,15 +187,8 @@ impl Map {
     /// A claim on `range`, for the one who alone may use it: the holder of the
     /// chain lock, behind the last claim of a closed segment or in a file that
     /// takes no other claims.
-    pub(crate) fn claim(
-        &self,
-        range: Range<u64>,
-        ordinal: u32,
-        count: u32,
-        base: u64,
-        seed: u32,
-    ) -> Claim<'_> {
-        Claim::new(self, range, ordinal, count, base, seed)
+    pub(crate) fn claim(&self, range: Range<u64>, ordinal: u32, base: u64, seed: u32) -> Claim<'_> {
+        Claim::new(self, range, ordinal, base, seed)
     }
 }
 

@@ -191,10 +191,10 @@ impl Slot {
         // its map is held, until the claim is published (see the module).
         // Relaxed: the Acquire of `attempt` saw the `reset` of this life.
         let map = unsafe { &*self.map.load(Ordering::Relaxed) };
-        let Pending { start, end, count, .. } = pending;
+        let Pending { start, end, .. } = pending;
         // Relaxed, both: as above.
         let (base, seed) = (self.base.load(Ordering::Relaxed), self.seed.load(Ordering::Relaxed));
-        Some(Claim::new(map, start.offset..end, start.ordinal, count, base, seed))
+        Some(Claim::new(map, start.offset..end, start.ordinal, base, seed))
     }
 
     /// Gives a pending claim up, under the preparing lock and with the mark frozen.
