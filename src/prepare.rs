@@ -49,6 +49,10 @@ impl Worker {
         self.called.notify_one();
     }
 
+    fn is_stopped(&self) -> bool {
+        lock(&self.call).stop
+    }
+
     /// Sleeps until called, or while `active` for a moment. `false`: stop.
     fn wait(&self, active: bool) -> bool {
         let mut calls = lock(&self.call);
@@ -114,7 +118,7 @@ impl Log {
         self.check_alive()?;
         let making = lock(&self.making);
         self.tidy(&making)?;
-        while lock(&self.chain).spares.len() < self.options.spares {
+        while lock(&self.chain).spares.len() < self.options.spares && !self.worker.is_stopped() {
             self.make_one(&making)?;
         }
         Ok(())

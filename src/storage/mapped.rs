@@ -41,6 +41,10 @@ impl MappedFile {
                 MmapOptions::new().map_raw(&file)?
             }
         };
+        // A child made by `fork` has no business with it; where the advice is not
+        // taken, it is told so in the guarantees.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::DontFork);
         Ok(MappedFile { map: Arc::new(Map::file(map)), file, flush })
     }
 
