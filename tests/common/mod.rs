@@ -1,0 +1,146 @@
+//! What several tests need: a directory that goes away, and short ways to say things.
+#![allow(dead_code)] // every test file uses a part of it
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use mapwal::{Lsn, Options, Reader, Wal};
+
+/// A directory of its own for one test, removed when dropped.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("mapwal-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        TempDir(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Deref for TempDir {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for TempDir {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The size of the segments in tests: the smallest.
+pub const SEGMENT: u64 = 64 << 10;
+
+/// Options for a log of small segments.
+pub fn small() -> Options {
+    Options::new().segment_size(SEGMENT)
+}
+
+/// What the records say, from the head on.
+pub fn texts(wal: &Wal) -> Vec<String> {
+    texts_of(&wal.reader())
+}
+
+/// What the records say that this reader sees, from the head on.
+pub fn texts_of(reader: &Reader) -> Vec<String> {
+    reader.iter().map(|record| text(record.unwrap().data())).collect()
+}
+
+/// Bytes as text.
+pub fn text(data: &[u8]) -> String {
+    String::from_utf8(data.to_vec()).unwrap()
+}
+
+/// Appends these records and returns where they are.
+pub fn append_all<R: AsRef<[u8]>>(wal: &Wal, records: impl IntoIterator<Item = R>) -> Vec<Lsn> {
+    records.into_iter().map(|record| wal.append(record.as_ref()).unwrap()).collect()
+}
+
+/// All files of a directory with what is in them.
+pub fn snapshot(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    entries
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect()
+}
+
+/// The names of the segment files in a directory, ascending.
+pub fn segments(directory: &Path) -> Vec<String> {
+    snapshot(directory).into_keys().filter(|name| name.ends_with(".wal")).collect()
+}
+
+/// A generator of numbers: splitmix64. The same seed gives the same numbers.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// One of `0..end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// Whether something happens that does once in `n` times.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+/// What `work` returns, or a panic instead of a test that never ends.
+pub fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    let working = thread::spawn(move || drop(sender.send(work())));
+    match receiver.recv_timeout(Duration::from_secs(120)) {
+        Ok(done) => done,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("this hangs"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => match working.join() {
+            Err(cause) => std::panic::resume_unwind(cause),
+            Ok(()) => unreachable!("it sends before it ends"),
+        },
+    }
+}
+
+/// Appends this record until the log refuses; returns where, and the refusal.
+pub fn fill(wal: &Wal, record: &[u8]) -> (Vec<Lsn>, mapwal::Error) {
+    let mut lsns = Vec::new();
+    loop {
+        match wal.append(record) {
+            Ok(lsn) => lsns.push(lsn),
+            Err(error) => return (lsns, error),
+        }
+    }
+}
