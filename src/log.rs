@@ -163,12 +163,20 @@ impl Log {
     /// Flushes what is published from the durable mark on, oldest segment first, and
     /// moves the mark. The first failure ends the log for writing.
     pub(crate) fn flush(&self, lead: &Lead<'_>) -> Result<()> {
-        self.flush_from(lead, self.commit.durable()).inspect_err(|error| {
-            if let Error::Io { source, .. } = error {
-                self.fail(source.clone());
-            }
-        })?;
+        self.flush_or_fail(lead, self.commit.durable())?;
         self.commit.check()
+    }
+
+    /// The same from a place on. Whoever led the flush that failed is told what
+    /// everybody is told afterwards.
+    pub(crate) fn flush_or_fail(&self, lead: &Lead<'_>, from: u64) -> Result<()> {
+        self.flush_from(lead, from).or_else(|error| match error {
+            Error::Io { source, .. } => {
+                self.fail(source);
+                self.commit.check()
+            }
+            error => Err(error),
+        })
     }
 
     pub(crate) fn flush_from(&self, lead: &Lead<'_>, from: u64) -> Result<()> {

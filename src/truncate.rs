@@ -169,11 +169,7 @@ impl Log {
         let from = self.commit.durable();
         // The mark may stand in what was cut away: then all before the cut is durable.
         let from = cut.map_or(from, |cut| from.min(cut.0));
-        self.flush_from(&lead, from).inspect_err(|error| {
-            if let Error::Io { source, .. } = error {
-                self.fail(source.clone());
-            }
-        })?;
+        self.flush_or_fail(&lead, from)?;
         drop(lead);
         if cut.is_none() {
             return self.wait_durable(lsn.0 + 1);
