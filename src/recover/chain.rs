@@ -5,7 +5,7 @@ use super::files::{File, First};
 use super::walk::{Reached, Walked};
 use crate::format::{ALIGN, BEGIN_SIZE, FIRST_FRAME, ORDINAL_MASK};
 use crate::lsn::Lsn;
-use crate::scan::{Place, Stop};
+use crate::scan::Place;
 
 /// What a segment follows.
 #[derive(Clone, Copy, Debug)]
@@ -143,9 +143,7 @@ fn link(files: &[File], walks: &[Option<Walked>], k: usize) -> Below {
     };
     let reached = match &walks[to] {
         Some(walked) => match walked.at_named(offset) {
-            None if walked.end.place.offset < offset && !matches!(walked.stop, Stop::Sealed(_)) => {
-                return Below::Broken(Broken::Short(to));
-            }
+            None if walked.end.place.offset < offset => return Below::Broken(Broken::Short(to)),
             reached => reached,
         },
         None => taken_by_begins(&files[to], first, files[k].first, offset),

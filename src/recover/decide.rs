@@ -118,9 +118,6 @@ impl Recovered<'_> {
     /// Where the log goes on behind the seal of its last segment.
     fn sealed(&self, last: usize, seal: Seal) -> Result<Next> {
         let above = &self.files[last + 1..];
-        if seal.next_index <= self.files[last].last_index() {
-            return Err(self.files[last].damaged(FIRST_FRAME, Damage::Link));
-        }
         match above.binary_search_by_key(&seal.next_index, |file| file.header.index) {
             // its begin did not link, or its file is another one
             Ok(i) if above[i].first.is_some() || above[i].header.salt != seal.next_salt => {

@@ -259,6 +259,7 @@ mod tests {
             let bytes = file_with(&[(at, bytes)]);
             assert_eq!(proof(&bytes, at - 8, &Epochs::new([], 3)).0, Some(at));
             assert_eq!(proof(&bytes, at, &Epochs::new([], 3)).0, None);
+            assert_eq!(proof(&bytes, at - 8, &Epochs::new([], 78)), (None, 0));
         }
     }
 

@@ -225,7 +225,7 @@ impl Segment {
 
     /// Begins the next epoch here.
     pub(super) fn open(&mut self) {
-        self.epoch += 1;
+        self.epoch = self.epoch.saturating_add(1);
         self.durable = self.lsn();
         self.state(Reason::Open);
     }

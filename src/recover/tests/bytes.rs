@@ -1,8 +1,9 @@
 //! Any byte of a log changed.
 
 use super::*;
-use crate::format::FIRST_FRAME;
+use crate::format::{Begin, FIRST_FRAME};
 use crate::recover::{Directory, Verify, recover};
+use crate::salvage::salvage;
 
 /// A log of two segments, with something of everything.
 fn small_log() -> (Dir, Vec<String>, [u64; 2]) {
@@ -52,16 +53,19 @@ fn no_flipped_byte_makes_a_wrong_record() {
     assert!(prefixes > 100 && errors > 1000, "{prefixes} {errors}");
 }
 
-#[test]
-fn nothing_in_a_directory_makes_recovery_panic() {
-    // a small generator: any bytes over any part of the log
-    let mut seed = 0x2545_f491_4f6c_dd1du64;
-    let mut random = move |below: u64| {
+/// A small generator, the same for every run.
+fn generator(mut seed: u64) -> impl FnMut(u64) -> u64 {
+    move |below| {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
         seed % below
-    };
+    }
+}
+
+#[test]
+fn nothing_in_a_directory_makes_recovery_panic() {
+    let mut random = generator(0x2545_f491_4f6c_dd1d);
     for _ in 0..300 {
         let (dir, all, ends) = small_log();
         for _ in 0..=random(3) {
@@ -76,4 +80,70 @@ fn nothing_in_a_directory_makes_recovery_panic() {
             assert_eq!(records, all[..records.len()]);
         }
     }
+}
+
+#[test]
+fn no_intact_frame_makes_recovery_panic_whatever_it_says() {
+    let mut random = generator(0x9e37_79b9_7f4a_7c15);
+    let (mut logs, mut refused) = (0, 0);
+    for _ in 0..2000 {
+        let dir = Dir::default();
+        let indexes: Vec<u64> = (1..7).filter(|&i| i == 1 || random(3) > 0).collect();
+        for &index in &indexes {
+            let mut segment = dir.file(index, 1);
+            let mut number = |near: u64| match random(6) {
+                0 => 0,
+                1 => u64::MAX - random(200),
+                2 => near,
+                _ => random(7) * SIZE + 4096 + 8 * random(40),
+            };
+            let begin = Begin {
+                predecessor_index: index - 1,
+                predecessor_salt: 0x5a17 + index - 1,
+                predecessor_end: number((index - 1) * SIZE + 4096 + 96 + 32),
+                first_sequence: number(1),
+            };
+            (segment.head, segment.durable) = (number(0), number(0));
+            segment.epoch = number(1) as u32;
+            if index == 1 && random(4) > 0 {
+                segment.epoch = 1;
+                segment.head = 0;
+                segment.begin(Begin {
+                    predecessor_index: 0,
+                    predecessor_salt: 0,
+                    predecessor_end: 0,
+                    first_sequence: 1,
+                });
+            } else if random(4) > 0 {
+                segment.begin(begin);
+            }
+            for _ in 0..random(6) {
+                match random(9) {
+                    0 => segment.open(),
+                    1 => segment.close(),
+                    2 => segment.head(random(8) * SIZE + 8 * random(600)),
+                    3 => {
+                        let next = dir.file(index + 1 + random(2), 1);
+                        segment.seal(&next);
+                    }
+                    4 => segment.durable = random(8) * SIZE + 8 * random(600),
+                    5 => segment.at.offset += 8 * random(9),
+                    6 => {
+                        segment.batch(["a", "b"]);
+                    }
+                    _ => {
+                        segment.record("x");
+                    }
+                }
+            }
+        }
+        for verify in [Verify::All, Verify::Tail] {
+            match recover(&dir.0, verify) {
+                Ok(_) => logs += 1,
+                Err(_) => refused += 1,
+            }
+        }
+        salvage(&dir.0, &mut |_, _, _| {}).unwrap();
+    }
+    assert!(logs > 200 && refused > 200, "{logs} {refused}");
 }

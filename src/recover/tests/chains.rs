@@ -219,3 +219,61 @@ fn a_recycled_spare_full_of_stale_frames_is_a_spare() {
     assert_eq!((dir.read(&found), tail(&found)), (texts(["one", "two"]), end));
     assert_eq!(found.spares.len(), 1);
 }
+
+#[test]
+fn a_segment_of_an_older_epoch_does_not_follow_a_newer_one() {
+    let dir = Dir::default();
+    let mut first = dir.first();
+    first.record("one");
+    first.sync();
+    let torn = first.at;
+    first.skip(&"x".repeat(56)); // as long as an open and a record
+    first.record("two");
+    let mut second = dir.roll(&mut first, 2, 1);
+    second.record("dead");
+    let end = first.at;
+    // the next epoch seals the segment at the very same place
+    first.at = torn;
+    first.open();
+    first.record("new");
+    first.record("too");
+    let third = dir.file(3, 1);
+    first.seal(&third);
+    assert_eq!(first.at, end);
+    // and the dead file comes back
+    let found = dir.recover().unwrap();
+    assert_eq!((dir.read(&found), found.next), (texts(["one", "new", "too"]), Next::Spare(3)));
+    assert_eq!(found.dead, [format::file_name(2)]);
+}
+
+#[test]
+fn a_segment_follows_one_life_of_a_file() {
+    let dir = Dir::default();
+    let mut first = dir.first();
+    first.record("one");
+    first.header.salt ^= 1;
+    dir.file(2, 1).following(&first, first.at).record("of another life");
+    let found = dir.recover().unwrap();
+    assert_eq!((dir.read(&found), found.dead), (texts(["one"]), vec![format::file_name(2)]));
+}
+
+#[test]
+fn a_large_file_without_a_begin_is_dead() {
+    let dir = Dir::default();
+    dir.first().record("one");
+    dir.file(2, 3);
+    dir.file(5, 1);
+    let found = dir.recover().unwrap();
+    assert_eq!(found.dead, [format::file_name(2)]);
+    assert_eq!((found.spares.len(), found.next_index), (1, 6));
+}
+
+#[test]
+fn a_sealed_segment_was_not_closed() {
+    let dir = Dir::default();
+    let mut first = dir.first();
+    first.close();
+    let next = dir.file(2, 1);
+    first.seal(&next);
+    assert_eq!(dir.recover().unwrap().report.ended, Ended::Unclosed);
+}

@@ -209,14 +209,31 @@ fn a_lost_begin_behind_a_cut_is_named() {
 }
 
 #[test]
-fn what_a_test_writes_is_what_it_says() {
-    // guards the builder: a mark is what was synced
+fn begins_alone_are_believed_only_if_their_epochs_grow() {
+    let dir = Dir::default();
+    let mut first = dir.file(1, 1);
+    first.epoch = 2;
+    first.begin(Begin {
+        predecessor_index: 0,
+        predecessor_salt: 0,
+        predecessor_end: 0,
+        first_sequence: 1,
+    });
+    first.epoch = 1;
+    first.durable = first.lsn() + 32;
+    dir.roll(&mut first, 2, 1).record("one");
+    assert!(recover(&dir.0, Verify::Tail).is_err());
+}
+
+#[test]
+fn marks_say_how_far_the_log_is_proved() {
     let dir = Dir::default();
     let mut segment = dir.first();
     segment.record("one");
     let before = dir.recover().unwrap().proved;
     segment.sync();
+    let synced = segment.lsn();
     segment.record("two");
     let found = dir.recover().unwrap();
-    assert!(before.0 == SIZE + FIRST_FRAME && found.proved > before);
+    assert_eq!((before.0, found.proved.0), (SIZE + FIRST_FRAME, synced));
 }

@@ -131,3 +131,34 @@ fn frames_of_an_older_epoch_behind_a_hole_do_not_come_back() {
     assert!(tail(&found) < end);
     assert_eq!(found.epoch, 2);
 }
+
+#[test]
+fn a_frame_of_an_older_epoch_proves_nothing_behind_a_newer_one() {
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    segment.record("one");
+    let cut = segment.at;
+    segment.at.offset += 400;
+    segment.at.ordinal += 5;
+    segment.sync();
+    segment.record("stale");
+    segment.at = cut;
+    segment.open();
+    segment.record("two");
+    let end = segment.lsn();
+    let found = dir.recover().unwrap();
+    assert_eq!((dir.read(&found), tail(&found)), (texts(["one", "two"]), end));
+}
+
+#[test]
+fn no_frame_proves_what_comes_behind_it() {
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    segment.record("one");
+    segment.durable = 1 << 40;
+    let head = segment.lsn();
+    segment.head(0);
+    segment.durable = 0;
+    segment.record("two");
+    assert_eq!(dir.recover().unwrap().proved.0, head);
+}
