@@ -1,5 +1,7 @@
 //! A write-ahead log in preallocated, memory-mapped segments.
 #![deny(unsafe_code)]
+// The models of `tests/loom.rs` are made of the modules that they drive.
+#![cfg(not(loom))]
 
 mod chain;
 mod commit;
@@ -35,6 +37,7 @@ pub use follow::Follower;
 pub use lsn::Lsn;
 pub use options::Options;
 pub use recover::{Ended, Recovery, SegmentReport, Verify};
+pub use salvage::{Salvaged, Skipped};
 pub use storage::FlushMethod;
 pub use wal::{Stats, Wal};
 

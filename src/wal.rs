@@ -12,6 +12,7 @@ use crate::lsn::Lsn;
 use crate::map::Claim;
 use crate::options::Options;
 use crate::recover::Recovery;
+use crate::salvage::{self, Salvaged};
 use crate::segment::{self, Building, Stamp};
 use crate::sim::Disk;
 use crate::storage::{Directory, Memory, Storage};
@@ -74,6 +75,27 @@ impl Options {
     /// Opens the log on a simulated disk, or creates it there: for crash tests.
     pub fn open_on(self, disk: &Disk) -> Result<Wal> {
         self.open_in(Box::new(disk.clone()))
+    }
+
+    /// Hands over what is intact in a directory that [`open`](Self::open) refuses: calls
+    /// `visit` for every intact record in the order of the log, with its place, its
+    /// sequence number (0 where that is not known), and its bytes. Batches are whole or
+    /// left out. Returns what was skipped, and why.
+    ///
+    /// Changes nothing, and takes no lock: nobody may write the log meanwhile. Records
+    /// that were truncated away may be among those handed over where too little of the
+    /// log is intact to tell.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the directory cannot be read. A file that cannot is skipped.
+    pub fn salvage(
+        self,
+        directory: impl AsRef<Path>,
+        mut visit: impl FnMut(Lsn, u64, &[u8]),
+    ) -> Result<Salvaged> {
+        let directory = Directory::new(directory.as_ref(), self.flush_method);
+        salvage::salvage(&directory, &mut visit)
     }
 
     fn open_in(self, storage: Box<dyn Storage>) -> Result<Wal> {
