@@ -138,9 +138,11 @@ impl Log {
             let kept = Segment::new(segment.id.clone(), region, segment.len());
             chain.live[i] = Arc::new(kept);
         }
-        // a segment ends where its successor says, whatever lies behind
+        // a segment ends where its successor says: what lies behind may be torn, and
+        // is not walked
         for (segment, link) in chain.live.iter().zip(&found.links).rev().skip(1) {
             segment.set_cut(link.end.offset);
+            segment.set_ready(link.end.offset);
         }
         Ok(())
     }
