@@ -5,6 +5,7 @@
 //! Whoever reads holds the regions of the segments it has come through, so what it
 //! was handed stays true whatever becomes of the files.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::ops::Range;
@@ -182,8 +183,11 @@ impl View {
         let segment = &*self.segment;
         loop {
             let at = position.offset;
-            if at >= segment.cut() {
-                return Ok(Step::Complete);
+            match at.cmp(&segment.cut()) {
+                Ordering::Less => {}
+                Ordering::Equal => return Ok(Step::Complete),
+                // what was read is no longer in the log: what follows does not follow it
+                Ordering::Greater => return Err(Error::CutAway { lsn: segment.lsn(at) }),
             }
             if segment.lsn(at).0 >= limit {
                 return Ok(Step::Tail);

@@ -38,8 +38,9 @@ impl Follower {
     ///
     /// # Errors
     ///
-    /// [`Error::Truncated`] or [`Error::CutAway`] if the log was truncated before it
-    /// was read so far; [`Error::Damaged`] if the record is no longer intact.
+    /// [`Error::Truncated`] if the log was truncated before it was read so far;
+    /// [`Error::CutAway`] if what was read, or comes next, was cut away;
+    /// [`Error::Damaged`] if the record is no longer intact.
     pub fn try_next(&mut self) -> Result<Option<Record<'_>>> {
         let at = self.step()?;
         Ok(at.map(|at| self.view.record(at)))
