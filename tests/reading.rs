@@ -1,0 +1,515 @@
+//! Reading in both directions, from any place, while writers go on; and following.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::{SEGMENT, TempDir, append_all, small, text, texts, texts_of};
+use mapwal::sim::Disk;
+use mapwal::{Error, Lsn, Record, Wal};
+
+/// Long enough for anything that does not hang.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Where frames begin in a segment.
+const FIRST_FRAME: u64 = 4096;
+/// The size of a frame's header.
+const HEADER: u64 = 16;
+
+/// A log of several segments with records, batches and an abandoned claim.
+fn mixed() -> (Wal, Vec<(Lsn, u64, Vec<u8>)>) {
+    let wal = small().in_memory().unwrap();
+    for i in 0..400u32 {
+        let data = vec![i as u8; (i as usize * 37) % 900];
+        match i % 40 {
+            7 => wal.append_batch(&[&data, b"", &data]).map(drop).unwrap(),
+            23 => abandon(&wal, data.len()),
+            _ => wal.append(&data).map(drop).unwrap(),
+        }
+    }
+    wal.append(&vec![9; 150_000]).unwrap();
+    wal.append(b"last").unwrap();
+    let all = wal.reader().iter().map(|record| plain(record.unwrap())).collect();
+    (wal, all)
+}
+
+fn plain(record: Record<'_>) -> (Lsn, u64, Vec<u8>) {
+    (record.lsn(), record.sequence(), record.data().to_vec())
+}
+
+fn abandon(wal: &Wal, len: usize) {
+    let quiet = std::panic::AssertUnwindSafe(|| {
+        let _ = wal.append_with(len, |_| std::panic::resume_unwind(Box::new("abandoned")));
+    });
+    assert!(std::panic::catch_unwind(quiet).is_err());
+}
+
+#[test]
+fn backwards_is_forwards_from_the_end() {
+    let (wal, all) = mixed();
+    assert!(wal.stats().rolls > 3);
+    let reader = wal.reader();
+    let mut backwards: Vec<_> = reader.backwards().map(|r| plain(r.unwrap())).collect();
+    backwards.reverse();
+    assert_eq!(backwards, all);
+}
+
+#[test]
+fn reading_begins_at_any_record() {
+    let (wal, all) = mixed();
+    let reader = wal.reader();
+    for (i, (lsn, sequence, data)) in all.iter().enumerate() {
+        let from = |records: mapwal::Records<'_>| -> Vec<_> {
+            records.take(3).map(|r| plain(r.unwrap())).collect()
+        };
+        let expected = &all[i..all.len().min(i + 3)];
+        assert_eq!(from(reader.from(*lsn)), expected);
+        assert_eq!(from(reader.from_sequence(*sequence)), expected);
+        assert_eq!(wal.read(*lsn).unwrap().data(), data);
+        let before: Vec<_> =
+            reader.backwards_from(*lsn).take(2).map(|r| plain(r.unwrap())).collect();
+        let mut expected = all[i.saturating_sub(2)..i].to_vec();
+        expected.reverse();
+        assert_eq!(before, expected);
+    }
+}
+
+#[test]
+fn an_abandoned_number_is_a_place_to_begin_at() {
+    let wal = small().in_memory().unwrap();
+    wal.append(b"one").unwrap();
+    abandon(&wal, 10);
+    wal.append(b"three").unwrap();
+    let reader = wal.reader();
+    let first = reader.from_sequence(2).next().unwrap().unwrap();
+    assert_eq!((first.sequence(), first.data()), (3, &b"three"[..]));
+    let asked = reader.from_sequence(2).with_abandoned().next().unwrap().unwrap();
+    assert!(asked.is_abandoned());
+    assert_eq!(asked.sequence(), 2);
+    let from = reader.from(asked.lsn()).next().unwrap().unwrap();
+    assert_eq!(from.sequence(), 3);
+}
+
+#[test]
+fn numbers_that_no_record_has_are_told_with_those_that_some_have() {
+    let wal = small().in_memory().unwrap();
+    append_all(&wal, (0..100).map(|_| [0; 3000]));
+    let keep = wal.append(b"kept").unwrap();
+    wal.append(b"last").unwrap();
+    wal.truncate_before(keep).unwrap();
+    let reader = wal.reader();
+    for wrong in [0, 1, 50, 100, 104, 1000, u64::MAX] {
+        let mut records = reader.from_sequence(wrong);
+        match records.next() {
+            Some(Err(Error::NoSuchSequence { sequence, next, .. })) => {
+                assert_eq!((sequence, next), (wrong, 103));
+            }
+            other => panic!("{wrong}: {other:?}"),
+        }
+        assert!(records.next().is_none(), "an error is the last item");
+    }
+    assert_eq!(reader.from_sequence(103).count(), 0, "the next one is the tail");
+    assert_eq!(reader.from_sequence(101).count(), 2);
+}
+
+#[test]
+fn a_reader_ends_at_the_tail_and_goes_on_when_asked_again() {
+    let wal = small().in_memory().unwrap();
+    let reader = wal.reader();
+    let mut records = reader.iter();
+    assert!(records.next().is_none());
+    for i in 0..300u32 {
+        let data = [i as u8; 1000];
+        wal.append(&data).unwrap();
+        assert_eq!(records.next().unwrap().unwrap().data(), data);
+        assert!(records.next().is_none());
+    }
+    let mut at_tail = reader.from(wal.next_lsn());
+    assert!(at_tail.next().is_none());
+    wal.append(b"new").unwrap();
+    assert_eq!(at_tail.next().unwrap().unwrap().data(), b"new");
+}
+
+#[test]
+fn the_durable_end_is_behind_the_published_one() {
+    let wal = small().in_memory().unwrap();
+    append_all(&wal, ["a", "b"]);
+    wal.sync().unwrap();
+    append_all(&wal, ["c", "d"]);
+    let reader = wal.reader();
+    let mut durable = reader.iter().durable();
+    let mut next = || durable.next().map(|record| text(record.unwrap().data()));
+    assert_eq!((next(), next(), next()), (Some("a".into()), Some("b".into()), None));
+    assert_eq!(texts_of(&reader), ["a", "b", "c", "d"]);
+    wal.sync().unwrap();
+    assert_eq!(next(), Some("c".into()), "goes on when more is durable");
+}
+
+#[test]
+fn reading_without_verifying_reads_the_same() {
+    let (wal, all) = mixed();
+    let reader = wal.reader();
+    let read: Vec<_> = reader.iter().unverified().map(|r| plain(r.unwrap())).collect();
+    assert_eq!(read, all);
+}
+
+#[test]
+fn an_empty_log_has_nothing_to_read() {
+    let wal = small().in_memory().unwrap();
+    let reader = wal.reader();
+    assert_eq!(reader.iter().count() + reader.backwards().count(), 0);
+    assert_eq!(reader.from(wal.next_lsn()).count(), 0);
+    assert_eq!(reader.from(wal.head_lsn()).count(), 0);
+    assert_eq!(reader.from_sequence(1).count(), 0);
+    assert!(matches!(wal.read(wal.head_lsn()), Err(Error::NotARecord { .. })));
+}
+
+#[test]
+fn readers_see_a_growing_prefix_while_writers_go_on() {
+    const WRITERS: u32 = 3;
+    const EACH: u32 = 4000;
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|t| {
+                let wal = &wal;
+                scope.spawn(move || {
+                    for i in 0..EACH {
+                        let data = [t.to_le_bytes(), i.to_le_bytes()].concat();
+                        wal.append(&data.repeat(1 + i as usize % 20)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for durable in [false, true, false] {
+            let (wal, done) = (&wal, &done);
+            scope.spawn(move || {
+                let reader = wal.reader();
+                let mut records = if durable { reader.iter().durable() } else { reader.iter() };
+                let mut next = 1;
+                loop {
+                    let was_done = done.load(Ordering::SeqCst);
+                    for record in records.by_ref() {
+                        let record = record.unwrap();
+                        assert_eq!(record.sequence(), next);
+                        let (first, rest) = record.data().split_at(8);
+                        assert!(rest.chunks(8).all(|chunk| chunk == first), "a torn read");
+                        assert!(!durable || record.lsn() < wal.durable_lsn());
+                        next += 1;
+                    }
+                    if was_done {
+                        break;
+                    }
+                }
+                assert_eq!(next - 1, u64::from(WRITERS * EACH));
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                let reader = wal.reader();
+                let mut expected = None;
+                for record in reader.backwards().take(500) {
+                    let sequence = record.unwrap().sequence();
+                    assert!(expected.is_none_or(|expected| expected == sequence));
+                    expected = Some(sequence - 1);
+                }
+            }
+        });
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        wal.sync().unwrap();
+        done.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn records_lie_on_whole_words() {
+    let (wal, _) = mixed();
+    for record in wal.reader().iter() {
+        assert_eq!(record.unwrap().data().as_ptr().addr() % 8, 0);
+    }
+    assert!(wal.reader().iter().all(|r| r.unwrap().lsn().as_u64() % 8 == 0));
+}
+
+#[test]
+fn an_owned_record_outlives_its_reader_its_segment_and_the_log() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let lsn = wal.append(b"kept for long").unwrap();
+    let owned = wal.reader().iter().next().unwrap().unwrap().to_owned();
+    append_all(&wal, (0..100).map(|_| [1; 3000]));
+    wal.truncate_before(wal.next_lsn()).unwrap();
+    assert!(matches!(wal.read(lsn), Err(Error::Truncated { .. })));
+    wal.close().unwrap();
+    std::fs::remove_dir_all(directory.path()).unwrap();
+    let sent = owned.clone();
+    let read = thread::spawn(move || (sent.lsn(), sent.sequence(), sent.data().to_vec()));
+    assert_eq!(read.join().unwrap(), (lsn, 1, b"kept for long".to_vec()));
+    assert_eq!(owned.record().data(), b"kept for long");
+}
+
+#[test]
+fn a_reader_outlives_the_log_and_reads_what_is_there() {
+    let wal = small().in_memory().unwrap();
+    append_all(&wal, ["a", "b"]);
+    let reader = wal.reader();
+    wal.close().unwrap();
+    assert_eq!(texts_of(&reader), ["a", "b"]);
+}
+
+#[test]
+fn no_record_begins_inside_another_even_if_it_is_a_copy_of_a_frame() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let lsn = wal.append(b"a frame to be copied").unwrap();
+    let file = common::snapshot(&directory).remove("0000000000000001.wal").unwrap();
+    let at = (lsn.as_u64() % SEGMENT) as usize;
+    let frame = &file[at..at + 40];
+    assert_eq!(&frame[16..36], b"a frame to be copied");
+    let copy = wal.append(frame).unwrap();
+    let batch = wal.append_batch(&[frame, &frame.repeat(20)]).unwrap();
+    let built = wal.append_with(40, |bytes| bytes.copy_from_slice(frame)).unwrap();
+    let check = |wal: &Wal| {
+        for (at, len) in [(copy, 40), (batch, 800), (built, 40)] {
+            for inside in (1..HEADER + len).map(|i| Lsn::from_u64(at.as_u64() + i)) {
+                let no_record =
+                    |error: &Error| matches!(error, Error::NotARecord { lsn } if *lsn == inside);
+                assert!(no_record(&wal.read(inside).unwrap_err()));
+                let reader = wal.reader();
+                assert!(no_record(&reader.from(inside).next().unwrap().unwrap_err()));
+                assert!(no_record(&reader.backwards_from(inside).next().unwrap().unwrap_err()));
+                assert!(no_record(&wal.follow(inside).unwrap_err()));
+                assert!(no_record(&wal.truncate_before(inside).unwrap_err()));
+                assert!(no_record(&wal.truncate_after(inside).unwrap_err()));
+            }
+        }
+        assert_eq!(wal.reader().iter().count(), 5);
+    };
+    check(&wal);
+    drop(wal);
+    check(&small().open(&directory).unwrap());
+}
+
+#[test]
+fn places_that_are_no_record_of_the_log_are_told_apart() {
+    let wal = small().in_memory().unwrap();
+    let first = wal.append(&[0; 1000]).unwrap();
+    wal.rotate().unwrap();
+    let second = wal.append(b"second").unwrap();
+    let (base, tail) = (second.as_u64() / SEGMENT * SEGMENT, wal.next_lsn());
+    let at = Lsn::from_u64;
+    for place in
+        [base, base + 8, base + FIRST_FRAME - 8, base + FIRST_FRAME, base + FIRST_FRAME + 8]
+    {
+        assert!(matches!(wal.read(at(place)), Err(Error::NotARecord { .. })), "{place:#x}");
+    }
+    // behind the first segment's seal, and misaligned
+    for place in [first.as_u64() + 2000, first.as_u64() + 1, second.as_u64() + 4] {
+        assert!(matches!(wal.read(at(place)), Err(Error::NotARecord { .. })), "{place:#x}");
+    }
+    assert!(matches!(wal.read(tail), Err(Error::NotARecord { .. })));
+    for place in [tail.as_u64() + 8, tail.as_u64() + SEGMENT, u64::MAX, u64::MAX - 7] {
+        match wal.read(at(place)) {
+            Err(Error::OutOfLog { lsn, first, next }) => {
+                assert_eq!((lsn, first, next), (at(place), wal.head_lsn(), tail));
+            }
+            other => panic!("{place:#x}: {other:?}"),
+        }
+    }
+    wal.truncate_before(second).unwrap();
+    for place in [Lsn::NONE, at(8), first] {
+        match wal.read(place) {
+            Err(Error::Truncated { lsn, head }) => assert_eq!((lsn, head), (place, second)),
+            other => panic!("{place}: {other:?}"),
+        }
+    }
+    let error = wal.read(first).unwrap_err().to_string();
+    assert!(error.contains(&first.to_string()) && error.contains("truncated"), "{error}");
+}
+
+#[test]
+fn a_follower_gets_every_record_as_it_comes() {
+    const RECORDS: u64 = 3000;
+    let wal = small().in_memory().unwrap();
+    for durable in [false, true] {
+        let mut follower = wal.follow(wal.next_lsn()).unwrap();
+        if durable {
+            follower = follower.durable();
+        }
+        let first = wal.reader().backwards().next().map_or(1, |r| r.unwrap().sequence() + 1);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for i in 0..RECORDS {
+                    let data = vec![i as u8; i as usize % 300];
+                    match i % 10 {
+                        0 => wal.commit(&data).map(drop).unwrap(),
+                        1 => wal.append_batch(&[&data, b"x"]).map(drop).unwrap(),
+                        _ => wal.append(&data).map(drop).unwrap(),
+                    }
+                    if i % 100 == 0 {
+                        thread::yield_now();
+                    }
+                }
+                wal.sync().unwrap();
+            });
+            for i in 0..RECORDS + RECORDS / 10 {
+                let record = follower.wait(LONG).unwrap();
+                assert_eq!(record.sequence(), first + i);
+            }
+            assert!(follower.try_next().unwrap().is_none());
+        });
+    }
+    assert!(wal.stats().rolls > 5);
+}
+
+#[test]
+fn a_follower_sleeps_until_a_single_record_comes() {
+    let wal = small().in_memory().unwrap();
+    let (asleep, wake) = std::sync::mpsc::channel();
+    let mut follower = wal.follow(wal.next_lsn()).unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || {
+            asleep.send(()).unwrap();
+            text(follower.wait(LONG).unwrap().data())
+        });
+        wake.recv().unwrap();
+        thread::sleep(Duration::from_millis(20)); // probably asleep by now
+        wal.append(b"wake up").unwrap();
+        assert_eq!(waiting.join().unwrap(), "wake up");
+    });
+}
+
+#[test]
+fn a_durable_follower_waits_for_the_flush() {
+    let wal = small().in_memory().unwrap();
+    let mut follower = wal.follow(wal.next_lsn()).unwrap().durable();
+    wal.append(b"appended").unwrap();
+    assert!(follower.try_next().unwrap().is_none());
+    assert!(matches!(follower.wait(Duration::from_millis(5)), Err(Error::TimedOut)));
+    wal.sync().unwrap();
+    assert_eq!(follower.wait(LONG).unwrap().data(), b"appended");
+}
+
+#[test]
+fn a_follower_gives_up_when_the_time_is_over() {
+    let wal = small().in_memory().unwrap();
+    let mut follower = wal.follow(wal.next_lsn()).unwrap();
+    for at_most in [Duration::ZERO, Duration::from_millis(10)] {
+        assert!(matches!(follower.wait(at_most), Err(Error::TimedOut)));
+    }
+    wal.append(b"in time").unwrap();
+    assert_eq!(follower.wait(Duration::ZERO).unwrap().data(), b"in time");
+    wal.append(b"for ever").unwrap();
+    assert_eq!(follower.wait(Duration::MAX).unwrap().data(), b"for ever");
+}
+
+#[test]
+fn a_follower_reads_to_the_end_of_a_log_that_is_closed() {
+    let wal = small().in_memory().unwrap();
+    append_all(&wal, ["one", "two"]);
+    let mut follower = wal.follow(wal.head_lsn()).unwrap();
+    assert_eq!(follower.wait(LONG).unwrap().data(), b"one");
+    let waiting = thread::spawn(move || {
+        assert_eq!(follower.wait(LONG).unwrap().data(), b"two");
+        (follower.wait(LONG).unwrap_err(), follower.wait(LONG).unwrap_err())
+    });
+    wal.close().unwrap();
+    let errors = waiting.join().unwrap();
+    assert!(matches!(errors, (Error::Closed, Error::Closed)), "{errors:?}");
+}
+
+#[test]
+fn a_sleeping_follower_learns_that_a_flush_failed() {
+    let disk = Disk::new();
+    let wal = small().open_on(&disk).unwrap();
+    let mut follower = wal.follow(wal.next_lsn()).unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || {
+            assert_eq!(follower.wait(LONG).unwrap().data(), b"lost, perhaps");
+            follower.wait(LONG).map(|r| r.sequence()).unwrap_err()
+        });
+        disk.fail_flush(0);
+        wal.commit(b"lost, perhaps").unwrap_err();
+        assert!(matches!(waiting.join().unwrap(), Error::FlushFailed { .. }));
+    });
+}
+
+#[test]
+fn a_follower_is_told_when_what_it_would_read_was_truncated() {
+    let wal = small().in_memory().unwrap();
+    append_all(&wal, (0..200).map(|_| [0; 3000]));
+    let mut follower = wal.follow(wal.head_lsn()).unwrap();
+    follower.wait(LONG).unwrap();
+    wal.truncate_before(wal.next_lsn()).unwrap();
+    let mut read = 1;
+    let error = loop {
+        match follower.wait(LONG) {
+            Ok(_) => read += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Truncated { .. }), "{error:?}");
+    assert!(read < 50, "only what it held: {read}");
+}
+
+#[test]
+fn a_follower_is_told_when_what_it_has_read_was_cut_away() {
+    for rolls in [false, true] {
+        let wal = small().in_memory().unwrap();
+        let kept = wal.append(b"kept").unwrap();
+        if rolls {
+            wal.rotate().unwrap();
+        }
+        wal.append(b"cut away").unwrap();
+        let mut follower = wal.follow(kept).unwrap();
+        assert_eq!(follower.wait(LONG).unwrap().data(), b"kept");
+        assert_eq!(follower.wait(LONG).unwrap().data(), b"cut away");
+        wal.truncate_after(kept).unwrap();
+        wal.append(b"instead").unwrap();
+        let next = follower.wait(LONG);
+        assert!(matches!(next, Err(Error::CutAway { .. })), "rolls {rolls}: {next:?}");
+        let mut again = wal.follow(kept).unwrap();
+        assert_eq!(again.wait(LONG).unwrap().data(), b"kept");
+        assert_eq!(again.wait(LONG).unwrap().data(), b"instead");
+    }
+}
+
+#[test]
+fn a_follower_at_the_cut_goes_on_behind_it() {
+    let wal = small().in_memory().unwrap();
+    let kept = wal.append(b"kept").unwrap();
+    let mut follower = wal.follow(kept).unwrap();
+    assert_eq!(follower.wait(LONG).unwrap().data(), b"kept");
+    wal.append(b"cut away").unwrap();
+    wal.truncate_after(kept).unwrap();
+    wal.append(b"instead").unwrap();
+    assert_eq!(follower.wait(LONG).unwrap().data(), b"instead");
+}
+
+#[test]
+fn following_begins_at_a_record_or_the_tail_only() {
+    let wal = small().in_memory().unwrap();
+    let lsn = wal.append(&[0; 100]).unwrap();
+    let wrong = Lsn::from_u64(lsn.as_u64() + 8);
+    assert!(matches!(wal.follow(wrong), Err(Error::NotARecord { .. })));
+    let far = Lsn::from_u64(wal.next_lsn().as_u64() + 8);
+    assert!(matches!(wal.follow(far), Err(Error::OutOfLog { .. })));
+    assert!(wal.follow(wal.next_lsn()).unwrap().try_next().unwrap().is_none());
+    assert_eq!(texts(&wal).len(), 1);
+}
+
+#[test]
+fn everything_public_says_something_in_debug() {
+    let wal = small().in_memory().unwrap();
+    let lsn = wal.append(b"secret").unwrap();
+    let reader = wal.reader();
+    let record = reader.iter().next().unwrap().unwrap();
+    let said = format!("{record:?} {:?}", wal.read(lsn).unwrap());
+    assert!(said.contains("sequence: 1") && !said.contains("secret"), "{said}");
+    let _ = format!("{wal:?} {reader:?} {:?} {:?}", reader.iter(), reader.backwards());
+}
