@@ -270,8 +270,9 @@ impl Log {
     fn fresh_salt(&self, last: &Segment, region: &dyn Region, index: u64) -> u64 {
         let start = |salt, epoch, base| crate::sys::crc32c_step(format::seed(salt, epoch), base);
         let old: Vec<u32> = {
-            let epochs = last.epochs(region.map());
-            epochs.into_iter().map(|e| start(last.id.life.salt, e, last.id.life.base)).collect()
+            // begin and open are seeded with epoch 0
+            let epochs = last.epochs(region.map()).into_iter().chain([0]);
+            epochs.map(|e| start(last.id.life.salt, e, last.id.life.base)).collect()
         };
         let base = self.size.base(index);
         loop {
