@@ -11,9 +11,26 @@ use crate::segment::Segment;
 use crate::sync::{Arc, Ordering, lock};
 
 impl Log {
-    /// Records below `lsn` are given up: a head frame, durable; then the files.
+    /// Records below `lsn` are given up.
     pub(crate) fn truncate_before(&self, lsn: Lsn) -> Result<()> {
         self.check_outside_closure()?;
+        self.after_neighbours(lsn, || self.move_head(lsn))
+    }
+
+    /// Calls `truncate`, and once more if it found no record at `lsn`: a neighbour may
+    /// be in the middle of an append before it, which is waited for.
+    fn after_neighbours(&self, lsn: Lsn, truncate: impl Fn() -> Result<()>) -> Result<()> {
+        match truncate() {
+            Err(Error::NotARecord { .. }) if lsn < self.next_lsn() => {
+                self.wait_durable(lsn.0 + 1)?;
+                truncate()
+            }
+            done => done,
+        }
+    }
+
+    /// A head frame, durable; then the files.
+    fn move_head(&self, lsn: Lsn) -> Result<()> {
         let want = self.with_spares_if_needed(
             |log, chain| {
                 if lsn <= chain.head {
@@ -153,6 +170,10 @@ impl Log {
     /// Everything behind the record at `lsn` is given up.
     pub(crate) fn truncate_after(&self, lsn: Lsn) -> Result<()> {
         self.check_outside_closure()?;
+        self.after_neighbours(lsn, || self.cut_all_behind(lsn))
+    }
+
+    fn cut_all_behind(&self, lsn: Lsn) -> Result<()> {
         // Nobody moves the durable mark between the roll and its begin being durable.
         let lead = self.commit.lead();
         self.commit.check()?;
