@@ -1,0 +1,475 @@
+//! Giving up records at both ends: what goes, what stays, and what is still held.
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use common::{SEGMENT, TempDir, append_all, fill, segments, small, texts};
+use mapwal::sim::Disk;
+use mapwal::{Error, Lsn, Wal};
+
+fn numbers(wal: &Wal) -> Vec<u64> {
+    wal.reader().iter().map(|record| record.unwrap().sequence()).collect()
+}
+
+/// Nothing is claimed, nothing is given up: the same records, and the same tail.
+fn unchanged(wal: &Wal, call: impl FnOnce()) {
+    let before = (numbers(wal), wal.head_lsn(), wal.next_lsn());
+    call();
+    assert_eq!((numbers(wal), wal.head_lsn(), wal.next_lsn()), before);
+}
+
+#[test]
+fn records_below_the_head_are_gone_and_stay_gone() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let lsns = append_all(&wal, (0..200).map(|i| format!("{i} {}", "x".repeat(1000))));
+    for head in [0, 1, 10, 100, 150] {
+        wal.truncate_before(lsns[head]).unwrap();
+        assert_eq!(wal.head_lsn(), lsns[head]);
+        assert_eq!(numbers(&wal), (head as u64 + 1..=200).collect::<Vec<_>>());
+        assert!(wal.durable_lsn() > lsns[199], "all before it is durable");
+        for gone in &lsns[..head] {
+            assert!(matches!(wal.read(*gone), Err(Error::Truncated { .. })));
+        }
+    }
+    let backwards = wal.reader().backwards().count();
+    assert_eq!(backwards, 50);
+    drop(wal);
+    let wal = small().open(&directory).unwrap();
+    assert_eq!((wal.head_lsn(), numbers(&wal).len()), (lsns[150], 50));
+    assert_eq!(wal.recovery().head, lsns[150]);
+}
+
+#[test]
+fn all_records_can_be_given_up_and_numbers_go_on() {
+    let directory = TempDir::new();
+    let mut next = 1;
+    for _ in 0..5 {
+        let wal = small().open(&directory).unwrap();
+        assert_eq!(numbers(&wal), []);
+        for _ in 0..3 {
+            append_all(&wal, (0..40).map(|_| [0; 2000]));
+            assert_eq!(numbers(&wal), (next..next + 40).collect::<Vec<_>>());
+            next += 40;
+            wal.truncate_before(wal.next_lsn()).unwrap();
+            assert_eq!(numbers(&wal), []);
+            assert_eq!(wal.reader().backwards().count(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_place_at_or_below_the_head_changes_nothing() {
+    let wal = small().in_memory().unwrap();
+    let lsns = append_all(&wal, ["a", "b", "c"]);
+    wal.truncate_before(lsns[1]).unwrap();
+    unchanged(&wal, || {
+        for lsn in [lsns[1], lsns[0], Lsn::NONE, Lsn::from_u64(lsns[1].as_u64() - 1)] {
+            wal.truncate_before(lsn).unwrap();
+        }
+    });
+}
+
+#[test]
+fn files_that_hold_nothing_else_go() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let lsns = append_all(&wal, (0..400).map(|_| [0; 2000]));
+    let before = segments(&directory).len();
+    assert!(before > 12, "{before} files");
+    wal.truncate_before(lsns[399]).unwrap();
+    let left = segments(&directory);
+    assert!(left.len() <= 4, "the active one and spares: {left:?}");
+    assert!(wal.stats().size <= 4 * SEGMENT);
+}
+
+#[test]
+fn files_of_large_records_go_too() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    for _ in 0..5 {
+        wal.append(&[7; 300_000]).unwrap();
+    }
+    assert!(wal.stats().size > 5 * 300_000);
+    wal.truncate_before(wal.next_lsn()).unwrap();
+    assert!(wal.stats().size <= 4 * SEGMENT, "{:?}", wal.stats());
+    assert!(common::snapshot(&directory).values().all(|file| file.len() as u64 <= SEGMENT));
+    wal.append(&[8; 300_000]).unwrap();
+    assert_eq!(numbers(&wal), [6]);
+}
+
+#[test]
+fn a_full_log_recycles_its_files() {
+    let directory = TempDir::new();
+    let wal = small().max_log_size(6 * SEGMENT).open(&directory).unwrap();
+    for _ in 0..5 {
+        assert!(fill(&wal, &[1; 500]).1.is_full());
+        wal.truncate_before(wal.next_lsn()).unwrap();
+    }
+    assert!(wal.stats().recycled >= 5, "{:?}", wal.stats());
+    append_all(&wal, (0..300).map(|_| [2; 500]));
+    assert!(wal.reader().iter().all(|record| record.unwrap().data() == [2; 500]));
+    drop(wal);
+    let wal = small().open(&directory).unwrap();
+    assert_eq!(wal.reader().iter().count(), 300);
+}
+
+#[test]
+fn what_is_held_stays_unchanged_while_files_are_retired_recycled_and_cut() {
+    let directory = TempDir::new();
+    let record = |i: usize| vec![i as u8; 100 + i % 1000];
+    let mut held = Vec::new();
+    let mut next = 0;
+    for _ in 0..3 {
+        let wal = small().max_log_size(6 * SEGMENT).open(&directory).unwrap();
+        for _ in 0..4 {
+            let mut cut = None;
+            while let Ok(lsn) = wal.append(&record(next)) {
+                if next % 7 == 0 {
+                    held.push((next, wal.read(lsn).unwrap()));
+                }
+                if next % 50 == 0 {
+                    cut = Some(lsn);
+                }
+                next += 1;
+            }
+            wal.truncate_after(cut.unwrap()).unwrap();
+            // what is held keeps its files from being recycled, some others are not held
+            let half = held.len() / 2;
+            let mut i = 0;
+            held.retain(|_| {
+                i += 1;
+                i > half || i % 10 == 0
+            });
+            wal.truncate_before(wal.next_lsn()).unwrap();
+            for (i, owned) in &held {
+                assert_eq!(owned.data(), record(*i), "record {i}");
+            }
+        }
+        held.truncate(held.len() / 2);
+    }
+    assert!(next > 1000 && held.len() > 10, "{next} records, {} held", held.len());
+}
+
+#[test]
+fn a_file_that_is_held_is_not_recycled_and_others_are() {
+    let directory = TempDir::new();
+    let wal = small().spares(8).max_log_size(7 * SEGMENT).open(&directory).unwrap();
+    let (lsns, _) = fill(&wal, &[1; 1000]);
+    let held = wal.read(lsns[0]).unwrap();
+    wal.truncate_before(wal.next_lsn()).unwrap();
+    let first = wal.stats().recycled;
+    assert!(first > 0);
+    for round in 2..6 {
+        fill(&wal, &[round; 1000]);
+        wal.truncate_before(wal.next_lsn()).unwrap();
+        assert_eq!(held.data(), [1; 1000]);
+    }
+    assert!(wal.stats().recycled > first);
+}
+
+#[test]
+fn what_an_earlier_opening_handed_out_stays_while_a_later_one_recycles() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let lsns = append_all(&wal, (0..100).map(|_| [1; 2000]));
+    let held: Vec<_> = lsns.iter().map(|&lsn| wal.read(lsn).unwrap()).collect();
+    drop(wal);
+    let wal = small().max_log_size(8 * SEGMENT).open(&directory).unwrap();
+    wal.truncate_before(wal.next_lsn()).unwrap();
+    for _ in 0..3 {
+        fill(&wal, &[2; 2000]);
+        wal.truncate_before(wal.next_lsn()).unwrap();
+    }
+    assert!(held.iter().all(|owned| owned.data() == [1; 2000]));
+}
+
+#[test]
+fn a_log_cannot_begin_or_end_inside_a_batch() {
+    let wal = small().in_memory().unwrap();
+    wal.append(b"before").unwrap();
+    let last = wal.append_batch(&[b"one", b"two", b"three"]).unwrap();
+    let behind = wal.append(b"behind").unwrap();
+    let lsns: Vec<_> = wal.reader().iter().map(|record| record.unwrap().lsn()).collect();
+    assert_eq!((lsns[3], lsns[4]), (last, behind));
+    unchanged(&wal, || {
+        for inside in [lsns[2], lsns[3]] {
+            let refused = wal.truncate_before(inside);
+            assert!(matches!(refused, Err(Error::InsideBatch { lsn }) if lsn == inside));
+        }
+        for inside in [lsns[1], lsns[2]] {
+            let refused = wal.truncate_after(inside);
+            assert!(matches!(refused, Err(Error::InsideBatch { lsn }) if lsn == inside));
+        }
+    });
+    wal.truncate_before(lsns[1]).unwrap();
+    wal.truncate_after(last).unwrap();
+    assert_eq!(texts(&wal), ["one", "two", "three"]);
+}
+
+#[test]
+fn places_that_are_no_record_cannot_be_truncated_at() {
+    let wal = small().in_memory().unwrap();
+    let lsns = append_all(&wal, ["0123456789abcdef0123456789abcdef", "b"]);
+    let inside = Lsn::from_u64(lsns[0].as_u64() + 16);
+    let far = Lsn::from_u64(wal.next_lsn().as_u64() + 8);
+    unchanged(&wal, || {
+        assert!(matches!(wal.truncate_before(inside), Err(Error::NotARecord { .. })));
+        assert!(matches!(wal.truncate_after(inside), Err(Error::NotARecord { .. })));
+        assert!(matches!(wal.truncate_before(far), Err(Error::OutOfLog { .. })));
+        assert!(matches!(wal.truncate_after(far), Err(Error::OutOfLog { .. })));
+        assert!(matches!(wal.truncate_after(wal.next_lsn()), Err(Error::NotARecord { .. })));
+    });
+    wal.truncate_before(lsns[1]).unwrap();
+    let head = lsns[1];
+    unchanged(&wal, || match wal.truncate_after(lsns[0]) {
+        Err(Error::Truncated { lsn, head: at }) => assert_eq!((lsn, at), (lsns[0], head)),
+        other => panic!("{other:?}"),
+    });
+}
+
+#[test]
+fn what_stands_behind_the_cut_is_gone_and_numbers_go_on_from_it() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let mut lsns = append_all(&wal, (0..100).map(|i| format!("{i} {}", "x".repeat(1500))));
+    let mut all_gone = Vec::new();
+    for cut in [99, 98, 60, 59, 20, 3, 0] {
+        let highest = wal.next_lsn();
+        wal.truncate_after(lsns[cut]).unwrap();
+        assert!(wal.durable_lsn() > lsns[cut], "the cut is durable");
+        assert_eq!(numbers(&wal), (1..=cut as u64 + 1).collect::<Vec<_>>());
+        all_gone.extend(lsns.drain(cut + 1..));
+        for gone in &all_gone {
+            assert!(matches!(wal.read(*gone), Err(Error::CutAway { lsn }) if lsn == *gone));
+            assert!(matches!(wal.sync_to(*gone), Err(Error::CutAway { .. })));
+            assert!(matches!(wal.truncate_before(*gone), Err(Error::CutAway { .. })));
+            assert!(matches!(wal.truncate_after(*gone), Err(Error::CutAway { .. })));
+            let reader = wal.reader();
+            assert!(matches!(reader.from(*gone).next(), Some(Err(Error::CutAway { .. }))));
+        }
+        let new = wal.append(format!("new {cut}").as_bytes()).unwrap();
+        assert!(new >= highest, "a place is never used twice");
+        assert_eq!(wal.read(new).unwrap().sequence(), cut as u64 + 2);
+        lsns.push(new);
+    }
+    assert_eq!(texts(&wal)[1..], ["new 0"]);
+    drop(wal);
+    let wal = small().open(&directory).unwrap();
+    assert_eq!(texts(&wal)[1..], ["new 0"]);
+    assert!(segments(&directory).len() <= 5, "files in between are gone");
+    assert!(all_gone.iter().all(|gone| wal.read(*gone).is_err()));
+}
+
+#[test]
+fn cutting_behind_the_last_record_changes_nothing_but_makes_it_durable() {
+    let wal = small().in_memory().unwrap();
+    let lsns = append_all(&wal, ["a", "b"]);
+    unchanged(&wal, || wal.truncate_after(lsns[1]).unwrap());
+    assert!(wal.durable_lsn() > lsns[1]);
+}
+
+#[test]
+fn a_cut_behind_a_large_record_or_before_one() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let first = wal.append(b"first").unwrap();
+    let large = wal.append(&[1; 200_000]).unwrap();
+    wal.append(b"behind").unwrap();
+    wal.truncate_after(large).unwrap();
+    assert_eq!(numbers(&wal), [1, 2]);
+    wal.append(&[2; 200_000]).unwrap();
+    assert_eq!(numbers(&wal), [1, 2, 3]);
+    wal.truncate_after(first).unwrap();
+    wal.append(b"second").unwrap();
+    assert_eq!(texts(&wal), ["first", "second"]);
+    drop(wal);
+    assert_eq!(texts(&small().open(&directory).unwrap()), ["first", "second"]);
+}
+
+#[test]
+fn both_ends_together_over_many_openings() {
+    let directory = TempDir::new();
+    let mut model: Vec<(u64, String)> = Vec::new();
+    let mut next = 1;
+    for round in 0..12 {
+        let wal = small().open(&directory).unwrap();
+        for i in 0..60 {
+            let text = format!("{round} {i} {}", "x".repeat(i * 20));
+            wal.append(text.as_bytes()).unwrap();
+            model.push((next, text));
+            next += 1;
+        }
+        let lsns: Vec<_> = wal.reader().iter().map(|record| record.unwrap().lsn()).collect();
+        let (from, to) = (lsns.len() / 3, lsns.len() - 10);
+        wal.truncate_before(lsns[from]).unwrap();
+        wal.truncate_after(lsns[to]).unwrap();
+        model.truncate(to + 1);
+        model.drain(..from);
+        next = model.last().unwrap().0 + 1;
+        if round % 2 == 0 {
+            wal.rotate().unwrap();
+        }
+        let reader = wal.reader();
+        let read: Vec<_> = reader
+            .iter()
+            .map(|record| record.unwrap())
+            .map(|record| (record.sequence(), common::text(record.data())))
+            .collect();
+        assert_eq!(read, model, "round {round}");
+    }
+}
+
+#[test]
+fn truncating_works_on_a_full_disk_and_gives_its_space_back() {
+    let disk = Disk::new();
+    disk.capacity(6 * SEGMENT);
+    let wal = small().open_on(&disk).unwrap();
+    for _ in 0..5 {
+        let (lsns, error) = fill(&wal, &[1; 2000]);
+        assert!(error.is_full());
+        assert!(lsns.len() > 50);
+        disk.capacity(0); // not a byte
+        wal.truncate_before(lsns[lsns.len() - 1]).unwrap();
+        assert_eq!(wal.reader().iter().count(), 1);
+        disk.capacity(6 * SEGMENT);
+    }
+    fill(&wal, &[1; 2000]);
+    disk.capacity(0);
+    let first = wal.head_lsn();
+    wal.truncate_after(first).unwrap(); // the spare that is held back
+    assert_eq!(wal.reader().iter().count(), 1);
+    wal.close().unwrap();
+    let wal = small().open_on(&disk).unwrap();
+    assert_eq!(wal.reader().iter().count(), 1, "opening needs no room either");
+    wal.truncate_before(wal.next_lsn()).unwrap();
+}
+
+#[test]
+fn the_reserve_holds_many_heads_and_the_next_segment_the_rest() {
+    let wal = small().in_memory().unwrap();
+    // a segment of heads alone, and over its end
+    for i in 0..3000 {
+        let lsn = wal.append(b"").unwrap();
+        wal.truncate_before(lsn).unwrap();
+        assert_eq!(numbers(&wal), [i + 1]);
+    }
+    assert!(wal.stats().rolls > 3);
+}
+
+#[test]
+fn truncation_from_the_front_goes_on_beside_writers_and_readers() {
+    const WRITERS: u64 = 3;
+    const EACH: u64 = 3000;
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|t| {
+                let wal = &wal;
+                scope.spawn(move || {
+                    for i in 0..EACH {
+                        let data = [t, i].map(u64::to_le_bytes).concat();
+                        wal.append(&data.repeat(1 + i as usize % 10)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                let middle = wal.reader().backwards().nth(200).map(|record| record.unwrap().lsn());
+                wal.truncate_before(middle.unwrap_or(Lsn::NONE)).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                let reader = wal.reader();
+                let mut before = None;
+                for record in reader.iter() {
+                    let record = match record {
+                        Ok(record) => record,
+                        Err(Error::Truncated { .. }) => break,
+                        Err(error) => panic!("{error:?}"),
+                    };
+                    assert!(before.is_none_or(|before: u64| before + 1 == record.sequence()));
+                    let (first, rest) = record.data().split_at(16);
+                    assert!(rest.chunks(16).all(|chunk| chunk == first));
+                    before = Some(record.sequence());
+                }
+            }
+        });
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    let last = numbers(&wal);
+    assert_eq!(last.last(), Some(&(WRITERS * EACH)));
+    assert!(last.is_sorted_by(|a, b| a + 1 == *b));
+    drop(wal);
+    assert_eq!(numbers(&small().open(&directory).unwrap()), last);
+}
+
+#[test]
+fn cuts_beside_writers_lose_only_what_is_behind_them() {
+    const WRITERS: u64 = 3;
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let cuts = AtomicU64::new(0);
+    let first = wal.commit(&[0; 16]).unwrap();
+    thread::scope(|scope| {
+        for t in 1..=WRITERS {
+            let (wal, cuts) = (&wal, &cuts);
+            scope.spawn(move || {
+                let mut i = 0u64;
+                while cuts.load(Ordering::SeqCst) < 40 {
+                    let data = [t, i].map(u64::to_le_bytes).concat();
+                    let result = if i % 20 == 0 { wal.commit(&data) } else { wal.append(&data) };
+                    match result {
+                        Ok(_) | Err(Error::CutAway { .. }) => i += 1,
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            for i in 0..40 {
+                let reader = wal.reader();
+                let target = match reader.backwards().nth(i * 3) {
+                    Some(Ok(record)) => record.lsn(),
+                    Some(Err(error)) => panic!("{error:?}"),
+                    None => first,
+                };
+                wal.truncate_after(target).unwrap();
+                cuts.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    });
+    wal.append(b"behind all of it").unwrap();
+    let check = |wal: &Wal| {
+        let reader = wal.reader();
+        let (mut sequence, mut last, mut lsn) = (0, HashMap::new(), Lsn::NONE);
+        for record in reader.iter() {
+            let record = record.unwrap();
+            sequence += 1;
+            assert_eq!(record.sequence(), sequence, "dense");
+            assert!(record.lsn() > lsn);
+            lsn = record.lsn();
+            if record.data() == b"behind all of it" {
+                continue;
+            }
+            let (t, i) = record.data().split_at(8);
+            let i = u64::from_le_bytes(i.try_into().unwrap());
+            let before = last.insert(t.to_vec(), i);
+            assert!(before.is_none_or(|before| before < i), "a thread's order, nothing twice");
+        }
+        sequence
+    };
+    let count = check(&wal);
+    drop(wal);
+    assert_eq!(check(&small().open(&directory).unwrap()), count);
+}
