@@ -73,6 +73,12 @@ impl Chain {
         if offset > self.live[i].len() { Found::Nowhere } else { Found::Live(i, offset) }
     }
 
+    /// The live segments from the one that `lsn` is in, oldest first.
+    pub(crate) fn from(&self, lsn: Lsn) -> Vec<Arc<Segment>> {
+        let after = self.live.partition_point(|segment| segment.lsn(0) <= lsn);
+        self.live.iter().skip(after.saturating_sub(1)).cloned().collect()
+    }
+
     pub(crate) fn is_cut_away(&self, lsn: Lsn) -> bool {
         self.cuts.iter().any(|cut| cut.contains(&lsn.0))
     }

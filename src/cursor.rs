@@ -340,6 +340,24 @@ impl Log {
         Ok((view, offset))
     }
 
+    /// `start`, or the end of what is published if that is before it: in an earlier
+    /// segment someone may be in the middle of an append.
+    fn published_before(&self, start: (View, u64)) -> Result<(View, u64)> {
+        let earlier = {
+            let chain = lock(&self.chain);
+            let mut segments = chain.from(Lsn(self.commit.durable()));
+            segments.retain(|segment| segment.id.index < start.0.segment.id.index);
+            segments.iter().map(|segment| self.view(segment)).collect::<Result<Vec<_>>>()?
+        };
+        for view in earlier {
+            let published = view.segment.published(view.map())?;
+            if !published.complete {
+                return Ok((view, published.at.offset));
+            }
+        }
+        Ok(start)
+    }
+
     /// What follows a segment that was read to its end.
     pub(crate) fn view_behind(&self, segment: &Segment) -> Result<Option<View>> {
         let chain = lock(&self.chain);
@@ -439,7 +457,8 @@ impl Reader {
     /// The records before `lsn`, the nearest first. `lsn` is as for
     /// [`from`](Self::from).
     pub fn backwards_from(&self, lsn: Lsn) -> Backwards<'_> {
-        let start = self.log.seek(lsn).map(|(view, offset)| (self.hold(view), offset));
+        let start = self.log.seek(lsn).and_then(|start| self.log.published_before(start));
+        let start = start.map(|(view, offset)| (self.hold(view), offset));
         Backwards { reader: self, at: start.map_err(Some), block: Vec::new() }
     }
 }

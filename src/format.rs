@@ -99,9 +99,22 @@ pub(crate) fn file_name(index: u64) -> String {
     format!("{index:016x}.wal")
 }
 
+/// The name of the segment file with this index while it is on its way.
+pub(crate) fn temporary_name(index: u64) -> String {
+    format!("{index:016x}.tmp")
+}
+
+/// Whether this is the name of a segment file on its way.
+pub(crate) fn is_temporary_name(name: &str) -> bool {
+    name.strip_suffix(".tmp").and_then(index_of).is_some()
+}
+
 /// The index in a segment file's name; `None` if it is no such name.
 pub(crate) fn file_index(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".wal")?;
+    name.strip_suffix(".wal").and_then(index_of)
+}
+
+fn index_of(digits: &str) -> Option<u64> {
     let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     if digits.len() != 16 || !digits.bytes().all(lower) {
         return None;

@@ -180,11 +180,7 @@ impl Log {
     }
 
     pub(crate) fn flush_from(&self, lead: &Lead<'_>, from: u64) -> Result<()> {
-        let segments: Vec<_> = {
-            let chain = lock(&self.chain);
-            let after = chain.live.partition_point(|segment| segment.lsn(0).0 <= from);
-            chain.live.iter().skip(after.saturating_sub(1)).cloned().collect()
-        };
+        let segments = lock(&self.chain).from(Lsn(from));
         let mut durable = from;
         for segment in segments {
             let region = segment.region(&*self.storage)?;

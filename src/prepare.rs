@@ -161,7 +161,7 @@ impl Log {
     /// another name, so that there is never a segment without its header.
     pub(crate) fn new_file(&self, index: u64, slots: u32) -> Result<Spare> {
         let salt = random();
-        let temporary = temporary_name(index);
+        let temporary = format::temporary_name(index);
         let len = slots as u64 * self.size.bytes();
         let path = self.path(&temporary);
         let region: Arc<dyn Region> =
@@ -247,7 +247,8 @@ impl Log {
         }
         let index = self.take_index(&mut lock(&self.chain), 1)?;
         let salt = self.fresh_salt(segment, &*region, index);
-        let (name, temporary) = (format::file_name(segment.id.index), temporary_name(index));
+        let (name, temporary) =
+            (format::file_name(segment.id.index), format::temporary_name(index));
         let renamed = self.storage.rename(&name, &temporary);
         renamed.map_err(|e| Error::io("rename", segment.path(), e))?;
         let named = self.sync_names().and_then(|()| {
@@ -283,10 +284,6 @@ impl Log {
             }
         }
     }
-}
-
-fn temporary_name(index: u64) -> String {
-    format!("{index:016x}.tmp")
 }
 
 impl Purpose {

@@ -172,20 +172,21 @@ pub(crate) fn recover(storage: &dyn Storage, verify: Verify) -> Result<Directory
         files.push(file);
     }
     let Some(highest) = files.iter().rposition(|file| file.first.is_some()) else {
-        return empty(&files, names.unfinished);
+        return empty(storage, &files, names.unfinished);
     };
     let (walks, chain) = survey(storage, &files, highest, verify)?;
     Recovered { storage, files, walks, chain }.decide(names.unfinished).map(Directory::Log)
 }
 
 /// A directory without any begin.
-fn empty(files: &[File], mut dead: Vec<String>) -> Result<Directory> {
+fn empty(storage: &dyn Storage, files: &[File], mut dead: Vec<String>) -> Result<Directory> {
     if let Some(lowest) = files.first() {
         // the first begin is durable before there is any other file
         if files.len() > 1 || lowest.header.index > 1 {
             return Err(lowest.damaged(FIRST_FRAME, Damage::Begin));
         }
-        match decide::search(lowest, START, lowest.lsn(FIRST_FRAME), &Epochs::new([], 1))? {
+        match decide::search(storage, lowest, START, lowest.lsn(FIRST_FRAME), &Epochs::new([], 1))?
+        {
             Proof::Durable => return Err(lowest.damaged(FIRST_FRAME, Damage::Begin)),
             Proof::Undecided => {
                 return Err(Error::Undecided { path: lowest.path.clone(), at: FIRST_FRAME });
@@ -207,16 +208,16 @@ fn survey(
     let ends = chain::named_ends(files);
     let mut walks: Vec<Option<Walked>> = files.iter().map(|_| None).collect();
     if verify == Verify::Tail {
-        walk::walk_many(files, &[highest], &ends, &mut walks)?;
+        walk::walk_many(storage, files, &[highest], &ends, &mut walks)?;
         let proved = walks[highest].as_ref().map_or(0, |walked| walked.end.proof);
-        walk::walk_many(files, &unproved(files, highest, proved), &ends, &mut walks)?;
+        walk::walk_many(storage, files, &unproved(files, highest, proved), &ends, &mut walks)?;
         if let Some(chain) = Chains::new(files, &walks).down_from(highest) {
             return Ok((walks, chain));
         }
     }
     // all of it, also where the last segment does not stand on the others
     let begun: Vec<_> = (0..files.len()).filter(|&k| files[k].first.is_some()).collect();
-    walk::walk_many(files, &begun, &ends, &mut walks)?;
+    walk::walk_many(storage, files, &begun, &ends, &mut walks)?;
     let chains = Chains::new(files, &walks);
     if let Some(chain) = begun.iter().rev().find_map(|&top| chains.down_from(top)) {
         return Ok((walks, chain));

@@ -50,7 +50,8 @@ pub(crate) fn salvage(
     storage: &dyn Storage,
     visit: &mut dyn FnMut(Lsn, u64, &[u8]),
 ) -> crate::Result<Salvaged> {
-    let mut salvage = Salvage { visit, done: Salvaged::default(), epochs: BTreeSet::new() };
+    let mut salvage =
+        Salvage { storage, visit, done: Salvaged::default(), epochs: BTreeSet::new() };
     let files = salvage.open_all(storage)?;
     let begun = files.iter().filter_map(|file| file.first);
     salvage.epochs.extend(begun.map(|first| first.state.epoch));
@@ -98,6 +99,7 @@ fn chosen(files: &[File]) -> Vec<(usize, u64)> {
 type Sealed = (u64, u64, u64);
 
 struct Salvage<'v> {
+    storage: &'v dyn Storage,
     visit: &'v mut dyn FnMut(Lsn, u64, &[u8]),
     done: Salvaged,
     /// All that states named so far.

@@ -259,22 +259,29 @@ impl Wal {
     /// # Errors
     ///
     /// As [`sync`](Self::sync); [`Error::OutOfLog`] if nothing was appended there yet;
-    /// [`Error::CutAway`] if the record was, before or meanwhile. A record below the
-    /// head was durable before it was given up.
+    /// [`Error::CutAway`] if the record was, before or meanwhile. For a record below the
+    /// head, waits until that is durably given up.
     pub fn sync_to(&self, lsn: Lsn) -> Result<()> {
         self.log.check_outside_closure()?;
-        {
+        let given_up = {
             let chain = &mut *lock(&self.log.chain);
             match self.log.find(chain, lsn) {
-                Err(Error::Truncated { .. }) => return Ok(()),
-                found => found?,
-            };
-            let next = self.log.tail(chain);
-            if lsn >= next {
-                return Err(Error::OutOfLog { lsn, first: chain.head, next });
+                // until the head is durable, a crash brings the record back, or loses it
+                Err(Error::Truncated { .. }) => Some(chain.head_named),
+                found => {
+                    found?;
+                    let next = self.log.tail(chain);
+                    if lsn >= next {
+                        return Err(Error::OutOfLog { lsn, first: chain.head, next });
+                    }
+                    None
+                }
             }
+        };
+        match given_up {
+            Some(head_named) => self.log.wait_durable(head_named),
+            None => self.wait_for(lsn),
         }
-        self.wait_for(lsn)
     }
 
     /// Waits until the record at `lsn` is durable. The mark stands on batch ends: past

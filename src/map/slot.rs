@@ -121,8 +121,10 @@ impl Slot {
         self.closing.store(NONE, Ordering::Relaxed);
         self.end.store(NONE, Ordering::Relaxed);
         self.refused.store(0, Ordering::Relaxed);
-        // Release pairs with the Acquire of `attempt`.
-        self.tail.0.store(Tail::at(place).0, Ordering::Release);
+        // Release pairs with the Acquire of `attempt`. A store would do: whatever a late
+        // claimer adds to the closed tail comes before it; but loom knows that of a swap
+        // alone.
+        self.tail.0.swap(Tail::at(place).0, Ordering::Release);
     }
 
     /// Claims `size` bytes for `count` records: one atomic addition.

@@ -41,9 +41,16 @@ fn verdict(stop: Stop, proof: Proof) -> Verdict {
 }
 
 /// Whether a frame at or behind `from` proves more than `above` to have been durable.
-pub(super) fn search(file: &File, from: Place, above: u64, epochs: &Epochs) -> Result<Proof> {
-    file.load(from.offset..file.len())?;
-    Ok(match Search::new(file.life(), file.bytes(0)).proof(from, above, epochs) {
+pub(super) fn search(
+    storage: &dyn Storage,
+    file: &File,
+    from: Place,
+    above: u64,
+    epochs: &Epochs,
+) -> Result<Proof> {
+    let contents = file.contents(storage)?;
+    contents.load(from.offset..file.len())?;
+    Ok(match Search::new(file.life(), contents.bytes(0)).proof(from, above, epochs) {
         Outcome::Frame(_) => Proof::Durable,
         Outcome::Undecided => Proof::Undecided,
         Outcome::Nothing => Proof::None,
@@ -79,7 +86,9 @@ impl Recovered<'_> {
                 return Err(Error::Undecided { path: file.path.clone(), at: walked.at });
             }
             Verdict::Torn(damage) => {
-                let bytes = file.bytes(end.place.offset);
+                let contents = file.contents(self.storage)?;
+                contents.load(end.place.offset..end.place.offset + STATE_SIZE)?;
+                let bytes = contents.bytes(end.place.offset);
                 let overwritten = bytes[..bytes.len().min(STATE_SIZE as usize)].to_vec();
                 Ended::Torn { path: file.path.clone(), at: walked.at, damage, overwritten }
             }
@@ -106,7 +115,7 @@ impl Recovered<'_> {
         let sealed = matches!(walked.stop, Stop::Sealed(_));
         for k in (last..self.files.len()).skip(sealed as usize) {
             let from = self.walks[k].as_ref().map_or(START, |walked| walked.end.place);
-            match search(&self.files[k], from, tail, &epochs)? {
+            match search(self.storage, &self.files[k], from, tail, &epochs)? {
                 Proof::Durable => return Ok((Proof::Durable, k)),
                 Proof::Undecided => proof = (Proof::Undecided, k),
                 Proof::None => {}

@@ -35,7 +35,7 @@ pub(crate) fn names(storage: &dyn Storage) -> Result<Names> {
     let list = storage.list().map_err(|e| Error::io("list", &storage.path(""), e))?;
     let mut names = Names { segments: Vec::new(), unfinished: Vec::new() };
     for (name, len) in list {
-        if name.ends_with(".tmp") {
+        if format::is_temporary_name(&name) {
             names.unfinished.push(name);
         } else if let Some(index) = format::file_index(&name) {
             names.segments.push((index, name, len));
@@ -55,6 +55,13 @@ pub(crate) struct File {
     pub(crate) size: SegmentSize,
     /// Its first frame, if that is an intact begin.
     pub(crate) first: Option<First>,
+    len: u64,
+}
+
+/// A file's bytes, mapped. Not kept: there may be more files than may be open.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    path: PathBuf,
     region: Box<dyn Region>,
 }
 
@@ -75,14 +82,11 @@ impl File {
         if len < FIRST_FRAME {
             return Err(damaged(Damage::FileLength));
         }
-        let region = storage.open(name, Access::Read).map_err(|e| Error::io("open", &path, e))?;
-        if region.map().len() != len {
-            return Err(damaged(Damage::FileLength));
-        }
+        let contents = Contents::open(storage, name, len)?;
         let loaded = len.min(FIRST_FRAME + BEGIN_SIZE);
-        region.load(0..loaded).map_err(|e| Error::io("read", &path, e))?;
-        let bytes = region.map().published(0..FIRST_FRAME);
-        let bytes = bytes.try_into().expect("a slice of a header's length");
+        contents.load(0..loaded)?;
+        let bytes = contents.bytes(0)[..FIRST_FRAME as usize].try_into();
+        let bytes = bytes.expect("a slice of a header's length");
         let header = SegmentHeader::decode(bytes).map_err(|bad| match bad {
             BadHeader::Version(version) => Error::UnsupportedVersion {
                 path: path.clone(),
@@ -103,13 +107,13 @@ impl File {
             return Err(damaged(Damage::FileLength));
         }
         let name = name.to_owned();
-        let mut file = File { name, path, header, size, first: None, region };
-        file.first = file.read_first(loaded)?;
+        let mut file = File { name, path, header, size, first: None, len };
+        file.first =
+            file.read_first(&contents.bytes(FIRST_FRAME)[..(loaded - FIRST_FRAME) as usize])?;
         Ok(file)
     }
 
-    fn read_first(&self, loaded: u64) -> Result<Option<First>> {
-        let bytes = self.region.map().published(FIRST_FRAME..loaded);
+    fn read_first(&self, bytes: &[u8]) -> Result<Option<First>> {
         let Ok(frame) = Walk::new(self.life(), START, 0).step(bytes) else {
             return Ok(None);
         };
@@ -136,6 +140,29 @@ impl File {
     }
 
     pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn contents(&self, storage: &dyn Storage) -> Result<Contents> {
+        Contents::open(storage, &self.name, self.len)
+    }
+
+    pub(crate) fn damaged(&self, at: u64, damage: Damage) -> Error {
+        Error::Damaged { path: self.path.clone(), at, damage }
+    }
+}
+
+impl Contents {
+    fn open(storage: &dyn Storage, name: &str, len: u64) -> Result<Self> {
+        let path = storage.path(name);
+        let region = storage.open(name, Access::Read).map_err(|e| Error::io("open", &path, e))?;
+        if region.map().len() != len {
+            return Err(Error::Damaged { path, at: 0, damage: Damage::FileLength });
+        }
+        Ok(Contents { path, region })
+    }
+
+    fn len(&self) -> u64 {
         self.region.map().len()
     }
 
@@ -156,10 +183,6 @@ impl File {
     pub(crate) fn bytes(&self, offset: u64) -> &[u8] {
         self.region.map().published(offset.min(self.len())..self.len())
     }
-
-    pub(crate) fn damaged(&self, at: u64, damage: Damage) -> Error {
-        Error::Damaged { path: self.path.clone(), at, damage }
-    }
 }
 
 /// Whether `file` is of the same log as those `below`, and covers no index of theirs.
@@ -176,19 +199,19 @@ pub(crate) fn fits(below: &[File], file: &File) -> Result<()> {
 
 /// Reads a file in, from its first frame on, as far as a walk needs it.
 pub(crate) struct Reading<'a> {
-    file: &'a File,
+    contents: &'a Contents,
     loaded: u64,
 }
 
 impl<'a> Reading<'a> {
-    pub(crate) fn new(file: &'a File) -> Self {
-        Reading { file, loaded: FIRST_FRAME }
+    pub(crate) fn new(contents: &'a Contents) -> Self {
+        Reading { contents, loaded: FIRST_FRAME }
     }
 
     /// The bytes from `offset` on, of which the frame there is loaded.
     pub(crate) fn frame(&mut self, offset: u64) -> Result<&'a [u8]> {
         self.load(offset + format::FRAME_HEADER as u64)?;
-        let bytes = self.file.bytes(offset);
+        let bytes = self.contents.bytes(offset);
         if let Some(word) = bytes.first_chunk() {
             let payload_len = format::payload_len(u32::from_le_bytes(*word));
             self.load(offset + format::frame_size(payload_len))?;
@@ -197,10 +220,10 @@ impl<'a> Reading<'a> {
     }
 
     fn load(&mut self, end: u64) -> Result<()> {
-        let end = end.min(self.file.len());
+        let end = end.min(self.contents.len());
         if end > self.loaded {
             let end = end.next_multiple_of(STEP);
-            self.file.load(self.loaded..end)?;
+            self.contents.load(self.loaded..end)?;
             self.loaded = end;
         }
         Ok(())

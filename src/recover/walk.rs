@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::format::Reason;
 use crate::lsn::Lsn;
 use crate::scan::{Content, Place, Stop, Walk};
+use crate::storage::Storage;
 
 /// What holds at a batch boundary that a walk reached.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +49,9 @@ impl Walked {
 
 /// Walks a segment from its begin as far as it goes. `named_ends` are the offsets to
 /// remember, growing.
-pub(super) fn walk(file: &File, named_ends: &[u64]) -> Result<Walked> {
-    let mut reading = Reading::new(file);
+pub(super) fn walk(storage: &dyn Storage, file: &File, named_ends: &[u64]) -> Result<Walked> {
+    let contents = file.contents(storage)?;
+    let mut reading = Reading::new(&contents);
     let mut walk = Walk::new(file.life(), START, 0);
     // what the frames said so far, and the same at the last boundary
     let mut said = Reached { place: START, epoch: 0, head: Lsn(0), proof: 0, closed: false };
@@ -99,6 +101,7 @@ pub(super) fn walk(file: &File, named_ends: &[u64]) -> Result<Walked> {
 /// Walks the files `wanted` that were not walked yet, as many at once as there are
 /// processors.
 pub(super) fn walk_many(
+    storage: &dyn Storage,
     files: &[File],
     wanted: &[usize],
     named_ends: &[Vec<u64>],
@@ -109,7 +112,8 @@ pub(super) fn walk_many(
     let wanted = &wanted;
     let part = |t: usize| {
         let part = wanted.iter().skip(t).step_by(threads);
-        part.map(|&k| Ok((k, walk(&files[k], &named_ends[k])?))).collect::<Result<Vec<_>>>()
+        part.map(|&k| Ok((k, walk(storage, &files[k], &named_ends[k])?)))
+            .collect::<Result<Vec<_>>>()
     };
     let part = &part;
     let parts = thread::scope(|scope| {

@@ -7,7 +7,7 @@ use super::{Salvage, Sealed};
 use crate::error::{Damage, Error};
 use crate::format::{ALIGN, FIRST_FRAME, Kind};
 use crate::lsn::Lsn;
-use crate::recover::files::{File, START};
+use crate::recover::files::{Contents, File, START};
 use crate::recover::search::{Epochs, Hit, Outcome, Search};
 use crate::scan::{Content, Frame, Place, Stop, Walk};
 
@@ -23,13 +23,20 @@ impl Salvage<'_> {
         first_sequence: Option<u64>,
     ) -> Option<Sealed> {
         let mut at = Break { place: START, epoch: 0 };
-        for window in self.readable(file) {
+        let contents = match file.contents(self.storage) {
+            Ok(contents) => contents,
+            Err(cause) => {
+                self.skip(file.path.clone(), 0..file.len(), cause);
+                return None;
+            }
+        };
+        for window in self.readable(file, &contents) {
             if window.start >= until {
                 break;
             }
             let whole = file.first.is_some() && at.place == START && window.start == 0;
             at.place.offset = at.place.offset.max(window.start);
-            let bytes = &file.bytes(0)[..window.end as usize];
+            let bytes = &contents.bytes(0)[..window.end as usize];
             let stretch = Stretch { file, bytes, until, first_sequence };
             match self.window(stretch, at, whole) {
                 Ok(sealed) => return sealed,
@@ -40,11 +47,11 @@ impl Salvage<'_> {
     }
 
     /// The parts of a file that can be read.
-    fn readable(&mut self, file: &File) -> Vec<Range<u64>> {
+    fn readable(&mut self, file: &File, contents: &Contents) -> Vec<Range<u64>> {
         let mut windows: Vec<Range<u64>> = Vec::new();
         for at in (0..file.len()).step_by(PAGE as usize) {
             let page = at..(at + PAGE).min(file.len());
-            match file.load(page.clone()) {
+            match contents.load(page.clone()) {
                 Ok(()) => match windows.last_mut() {
                     Some(window) if window.end == page.start => window.end = page.end,
                     _ => windows.push(page),
