@@ -127,7 +127,7 @@ impl Segment {
         }
         let name = format::file_name(self.id.index);
         let region: Arc<dyn Region> =
-            storage.open(&name, Access::Read).map_err(|e| Error::io("map", self.path(), e))?.into();
+            storage.open(&name, Access::View).map_err(|e| Error::io("map", self.path(), e))?.into();
         if region.map().len() != self.len {
             return Err(self.damaged(self.len, Damage::FileLength));
         }

@@ -24,7 +24,9 @@ const ONE_CALL_FLUSHES: bool = cfg!(any(target_os = "linux", target_os = "androi
 #[derive(Debug)]
 pub(super) struct MappedFile {
     map: Arc<Map>,
-    file: File,
+    /// None for a view on Linux, where the mapping keeps the lock by itself: there
+    /// may be more segments to read than files may be open.
+    file: Option<File>,
     flush: FlushMethod,
 }
 
@@ -35,7 +37,7 @@ impl MappedFile {
             unless_contended(fs2::FileExt::try_lock_shared(&file))?;
         }
         let map = match access {
-            Access::Read => MmapOptions::new().map_raw_read_only(&file)?,
+            Access::Read | Access::View => MmapOptions::new().map_raw_read_only(&file)?,
             Access::Write => {
                 fill_holes(&file)?;
                 MmapOptions::new().map_raw(&file)?
@@ -45,7 +47,12 @@ impl MappedFile {
         // taken, it is told so in the guarantees.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::DontFork);
-        Ok(MappedFile { map: Arc::new(Map::file(map)), file, flush })
+        let keep = access != Access::View || !cfg!(target_os = "linux");
+        Ok(MappedFile { map: Arc::new(Map::file(map)), file: keep.then_some(file), flush })
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| ErrorKind::Unsupported.into())
     }
 
     fn raw(&self) -> &MmapRaw {
@@ -63,16 +70,16 @@ impl MappedFile {
     #[cfg(unix)]
     fn write_zeros(&self, range: Range<u64>) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
-        pieces(range, PIECE).try_for_each(|piece| {
-            self.file.write_all_at(&[0; PIECE][..length(&piece)], piece.start)
-        })
+        let file = self.file()?;
+        pieces(range, PIECE)
+            .try_for_each(|piece| file.write_all_at(&[0; PIECE][..length(&piece)], piece.start))
     }
 
     /// Reads `range` by calls that return errors, and forgets what it read.
     fn read_through(&self, range: Range<u64>) -> io::Result<()> {
-        pieces(range, PIECE).try_for_each(|piece| {
-            read_at(&self.file, &mut [0; PIECE][..length(&piece)], piece.start)
-        })
+        let file = self.file()?;
+        pieces(range, PIECE)
+            .try_for_each(|piece| read_at(file, &mut [0; PIECE][..length(&piece)], piece.start))
     }
 }
 
@@ -87,7 +94,7 @@ impl Region for MappedFile {
             self.raw().flush_range(at, len)?;
         }
         if self.flush == FlushMethod::File || !ONE_CALL_FLUSHES {
-            self.file.sync_data()?;
+            self.file()?.sync_data()?;
         }
         Ok(())
     }
@@ -151,7 +158,7 @@ impl Region for MappedFile {
         if !cfg!(unix) {
             return Ok(false);
         }
-        match unless_contended(fs2::FileExt::try_lock_exclusive(&self.file)) {
+        match unless_contended(fs2::FileExt::try_lock_exclusive(self.file()?)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 // The system gives the old lock up before it asks for the new one.
@@ -166,7 +173,7 @@ impl Region for MappedFile {
         if !cfg!(unix) {
             return Ok(());
         }
-        unless_contended(fs2::FileExt::try_lock_shared(&self.file))
+        unless_contended(fs2::FileExt::try_lock_shared(self.file()?))
     }
 }
 
@@ -301,6 +308,22 @@ mod tests {
         assert!(!region.is_unshared().unwrap());
         drop(region);
         assert!(reader.is_unshared().unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_view_holds_its_lock_without_an_open_file() {
+        let place = Place::new("view");
+        let directory = place.directory();
+        let region = directory.create("a", 4096).unwrap();
+        let view = directory.open("a", Access::View).unwrap();
+        let open = fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        assert_eq!(open.filter(|path| *path == place.0.join("a")).count(), 1, "the writer's alone");
+        assert!(!region.is_unshared().unwrap());
+        drop(view);
+        assert!(region.is_unshared().unwrap());
     }
 
     #[cfg(unix)]

@@ -52,7 +52,7 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// not. Replaces a file of that name. If it fails, nothing is left of it.
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn Region>>;
 
-    /// Maps a file that is there: for writing, or for reading alone. For writing,
+    /// Maps a file that is there for `access`. For writing,
     /// its blocks are allocated first where it is sparse. `WouldBlock`: it is
     /// being recycled.
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn Region>>;
@@ -76,7 +76,11 @@ pub(crate) trait Storage: Debug + Send + Sync {
 /// What a region is mapped for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
+    /// To look through it once: it can be loaded.
     Read,
+    /// To read in it as long as someone likes, without an open file where the
+    /// platform can do without: it cannot be loaded.
+    View,
     Write,
 }
 
