@@ -9,7 +9,7 @@ use std::io;
 
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Backoff, Condvar, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Backoff, Condvar, Mutex, Ordering, lock, panicking};
 
 /// See the module.
 #[derive(Debug)]
@@ -92,8 +92,10 @@ impl Commit {
 
     /// Remembers the first failure for ever.
     pub(crate) fn fail(&self, source: Arc<io::Error>) {
-        lock(&self.queue).failure.get_or_insert(source);
-        // Release pairs with the Acquire in `check`.
+        let mut queue = lock(&self.queue);
+        queue.failure.get_or_insert(source);
+        // Release pairs with the Acquire in `check`. Under the lock: who finds the
+        // failure in the queue finds it there, too.
         self.has_failed.store(true, Ordering::Release);
     }
 
@@ -139,7 +141,10 @@ impl Commit {
     /// else is to be looked at.
     fn enter(&self, want: u64) -> Option<Lead<'_>> {
         let mut queue = lock(&self.queue);
-        if self.durable() >= want {
+        // The failure may have come since the caller looked: a flush is not tried
+        // again. Who wants the lead itself gets it.
+        let failed = queue.failure.is_some() && want < u64::MAX;
+        if failed || self.durable() >= want {
             return None;
         }
         if !queue.led {
@@ -166,7 +171,7 @@ impl Lead<'_> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if panicking() {
             let source = io::Error::other("a thread panicked while it flushed the log");
             self.commit.fail(Arc::new(source));
         }

@@ -8,15 +8,34 @@ pub(crate) use std::sync::{
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
-    Arc, Condvar, Mutex, MutexGuard,
+    Condvar, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
+#[cfg(loom)]
+pub(crate) use std::sync::Arc; // loom's makes no `Arc<dyn Region>`
 
 /// Locks, whatever a panicking holder left: every critical section of this
 /// crate leaves its data consistent at each step, and a panic inside becomes
 /// the log's sticky error.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Whether this thread unwinds.
+#[cfg(not(loom))]
+pub(crate) fn panicking() -> bool {
+    std::thread::panicking()
+}
+
+/// As above: all threads of a model are one to `std`, so a model says it itself.
+#[cfg(loom)]
+pub(crate) fn panicking() -> bool {
+    PANICKING.with(|panicking| panicking.get())
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    pub(crate) static PANICKING: std::cell::Cell<bool> = std::cell::Cell::new(false);
 }
 
 /// How a thread waits for one that is about to finish: spins, then yields,
