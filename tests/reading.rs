@@ -228,6 +228,37 @@ fn readers_see_a_growing_prefix_while_writers_go_on() {
 }
 
 #[test]
+fn both_directions_end_before_an_append_that_is_in_the_middle() {
+    let wal = small().in_memory().unwrap();
+    append_all(&wal, ["a", "b"]);
+    let (entered, wait_entered) = std::sync::mpsc::channel();
+    let (leave, wait_leave) = std::sync::mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let wal = &wal;
+        scope.spawn(move || {
+            wal.append_with(4, |bytes| {
+                entered.send(()).unwrap();
+                wait_leave.recv().unwrap();
+                bytes.copy_from_slice(b"slow");
+            })
+            .unwrap();
+        });
+        wait_entered.recv().unwrap();
+        wal.append(b"same segment").unwrap();
+        let backwards = || -> Vec<_> {
+            wal.reader().backwards().map(|record| record.unwrap().sequence()).collect()
+        };
+        assert_eq!((texts(wal).len(), backwards()), (2, vec![2, 1]));
+        wal.rotate().unwrap();
+        wal.append(b"another segment").unwrap();
+        assert_eq!((texts(wal).len(), backwards()), (2, vec![2, 1]));
+        leave.send(()).unwrap();
+    });
+    assert_eq!(texts(&wal), ["a", "b", "slow", "same segment", "another segment"]);
+    assert_eq!(wal.reader().backwards().count(), 5);
+}
+
+#[test]
 fn records_lie_on_whole_words() {
     let (wal, _) = mixed();
     for record in wal.reader().iter() {
