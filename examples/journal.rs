@@ -141,7 +141,9 @@ impl Input {
     fn read(root: &Path, log: &Path) -> Result<Self> {
         let mut paths = Vec::new();
         match fs::metadata(root).map_err(|e| format!("cannot read {}: {e}", root.display()))? {
-            found if found.is_dir() => collect(root, fs::canonicalize(log).ok(), &mut paths),
+            found if found.is_dir() => {
+                collect(root, fs::canonicalize(log).ok().as_deref(), &mut paths)
+            }
             _ => paths.push(root.to_owned()),
         }
         let mut input = Input { files: Vec::new(), by_path: HashMap::new() };
@@ -181,19 +183,18 @@ impl Input {
 }
 
 /// Finds the files below a directory, in order. Links are not followed.
-fn collect(directory: &Path, log: Option<PathBuf>, paths: &mut Vec<PathBuf>) {
+fn collect(directory: &Path, log: Option<&Path>, paths: &mut Vec<PathBuf>) {
     let entries = fs::read_dir(directory).and_then(|entries| entries.collect());
     let mut entries: Vec<fs::DirEntry> =
         entries.inspect_err(|e| passed_over(directory, e)).unwrap_or_default();
     entries.sort_unstable_by_key(|entry| entry.file_name());
     for entry in entries {
         let (path, name) = (entry.path(), entry.file_name());
+        let is_log = || log.is_some() && fs::canonicalize(&path).ok().as_deref() == log;
         match entry.file_type() {
             Ok(kind) if kind.is_file() => paths.push(path),
-            Ok(kind) if kind.is_dir() && name != "target" && name != ".git" => {
-                if log.is_none() || fs::canonicalize(&path).ok() != log {
-                    collect(&path, log.clone(), paths);
-                }
+            Ok(kind) if kind.is_dir() && name != "target" && name != ".git" && !is_log() => {
+                collect(&path, log, paths);
             }
             _ => {}
         }

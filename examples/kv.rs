@@ -161,7 +161,8 @@ fn main() -> Result<()> {
         ["delete", key] => store.delete(key.as_bytes()),
         ["get", key] => {
             let value = store.get(key.as_bytes()).ok_or("no such key")?;
-            Ok(println!("{}", String::from_utf8_lossy(value)))
+            println!("{}", String::from_utf8_lossy(value));
+            Ok(())
         }
         ["list"] => {
             for (key, value) in &store.entries {

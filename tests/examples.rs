@@ -224,7 +224,7 @@ fn kv_is_what_was_acknowledged_after_every_kill() {
     for _ in 0..60 {
         random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         let mut kv = example("kv");
-        kv.arg(&*directory).args(["stress", "1000000"]).stdout(Stdio::piped());
+        kv.arg(directory.path()).args(["stress", "1000000"]).stdout(Stdio::piped());
         let mut kv = kv.spawn().unwrap();
         let mut lines = BufReader::new(kv.stdout.take().unwrap()).lines().map_while(Result::ok);
         let before_the_kill = (random >> 33) as usize % 300;
@@ -232,7 +232,7 @@ fn kv_is_what_was_acknowledged_after_every_kill() {
         kv.kill().unwrap(); // SIGKILL, wherever it is by now
         kv.wait().unwrap();
         acknowledged += model.follow(lines);
-        model.check(&*directory);
+        model.check(&directory);
     }
     assert!(acknowledged > 1000, "the kills came too early to tell anything: {acknowledged}");
 }
@@ -245,11 +245,11 @@ fn kv_survives_killing_itself() {
     for kill_after in [1, 2, 40, 333] {
         let (changes, kill_after) = ((kill_after + 100).to_string(), kill_after.to_string());
         let mut kv = example("kv");
-        kv.arg(&*directory).args(["stress", &changes, "--kill-after", &kill_after]);
+        kv.arg(directory.path()).args(["stress", &changes, "--kill-after", &kill_after]);
         let output = kv.output().unwrap();
         assert!(!output.status.success(), "it was not killed");
         model.follow(stdout_of(&output).lines().map(String::from));
-        model.check(&*directory);
+        model.check(&directory);
     }
     assert!(!model.acknowledged.is_empty());
 }
@@ -257,7 +257,7 @@ fn kv_survives_killing_itself() {
 #[test]
 fn kv_answers_from_snapshot_and_log() {
     let directory = TempDir::new();
-    let kv = |words: &[&str]| example("kv").arg(&*directory).args(words).output().unwrap();
+    let kv = |words: &[&str]| example("kv").arg(directory.path()).args(words).output().unwrap();
     for words in [
         &["put", "one", "1"][..],
         &["put", "two", "2"],
