@@ -1,5 +1,5 @@
 //! What several tests need: a directory that goes away, and short ways to say things.
-#![allow(dead_code)] // every test file uses a part of it
+#![allow(dead_code, unreachable_pub)] // every test file uses a part of it
 
 use std::collections::BTreeMap;
 use std::fs;

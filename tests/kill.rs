@@ -1,0 +1,256 @@
+//! SIGKILL at random moments: whatever append returned before is there afterwards.
+//!
+//! A child, this same program, appends from three threads and notes every record
+//! that was acknowledged in a file per thread, after the call returned. The parent
+//! kills it, opens the log itself, and compares.
+#![cfg(unix)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{env, thread};
+
+use common::{Random, TempDir};
+use mapwal::{Error, Lsn, Options, Wal};
+
+const KILLS: u64 = 210;
+/// After so many a new log begins, with segments of another size.
+const KILLS_OF_A_LOG: u64 = 15;
+const THREADS: u64 = 3;
+
+const DIRECTORY: &str = "MAPWAL_KILL_DIRECTORY";
+const RUN: &str = "MAPWAL_KILL_RUN";
+
+/// What a thread notes of a call that returned: a kind and an LSN.
+const APPENDED: u64 = 1;
+const DURABLE: u64 = 2;
+const WANTS_HEAD: u64 = 3;
+const HAS_HEAD: u64 = 4;
+/// Bytes of a note: kind, counter, LSN.
+const NOTE: usize = 24;
+
+/// Run, thread, counter: who wrote a record.
+type Name = (u64, u64, u64);
+
+/// The bytes of the record with this name: its name first.
+fn contents((run, by, counter): Name) -> Vec<u8> {
+    let mut random = Random(run << 40 ^ by << 32 ^ counter);
+    let len = match random.below(30) {
+        0 => random.below(300_000), // larger than the smallest segments
+        1..5 => random.below(9000),
+        _ => random.below(400),
+    };
+    let mut bytes: Vec<u8> = [run, by, counter].iter().flat_map(|n| n.to_le_bytes()).collect();
+    bytes.extend((0..len).map(|at| (random.0 >> (at % 56)) as u8));
+    bytes
+}
+
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
+}
+
+fn name_of(bytes: &[u8]) -> Name {
+    let numbers: Vec<_> = numbers(&bytes[..24]).collect();
+    (numbers[0], numbers[1], numbers[2])
+}
+
+fn notes_of(directory: &Path, by: u64) -> PathBuf {
+    directory.join(format!("notes-{by}"))
+}
+
+// --- the child ---
+
+/// Not a test of its own: what the parent starts and kills.
+#[test]
+fn child() {
+    let Ok(directory) = env::var(DIRECTORY) else { return };
+    let directory = PathBuf::from(directory);
+    let run = env::var(RUN).unwrap().parse().unwrap();
+    let wal = Wal::open(directory.join("log")).unwrap();
+    thread::scope(|scope| {
+        for by in 0..THREADS {
+            let notes = File::create(notes_of(&directory, by)).unwrap();
+            let wal = &wal;
+            scope.spawn(move || write_for_ever(wal, notes, run, by));
+        }
+    });
+}
+
+fn write_for_ever(wal: &Wal, mut notes: File, run: u64, by: u64) {
+    let mut random = Random(run * THREADS + by);
+    let mut note = |kind: u64, counter: u64, lsn: Lsn| {
+        let bytes: Vec<u8> =
+            [kind, counter, lsn.as_u64()].iter().flat_map(|n| n.to_le_bytes()).collect();
+        notes.write_all(&bytes).unwrap(); // one system call: whole, or not there
+    };
+    for counter in 0.. {
+        let bytes = contents((run, by, counter));
+        let lsn = match random.below(20) {
+            0 => wal.commit(&bytes),
+            1 => wal.append_with(bytes.len(), |place| place.copy_from_slice(&bytes)),
+            _ => wal.append(&bytes),
+        };
+        let lsn = lsn.unwrap();
+        note(APPENDED, counter, lsn);
+        match random.below(150) {
+            0..4 => note(DURABLE, counter, wal.sync().unwrap()),
+            4 if by == 0 => wal.rotate().unwrap(),
+            5 if by == 0 => {
+                note(WANTS_HEAD, counter, lsn);
+                wal.truncate_before(lsn).unwrap();
+                note(HAS_HEAD, counter, lsn);
+            }
+            _ => {}
+        }
+    }
+}
+
+// --- the parent ---
+
+#[derive(Default)]
+struct Noted {
+    /// Counter and LSN of each thread's appends that returned.
+    appended: Vec<Vec<(u64, u64)>>,
+    durable: u64,
+    wanted_head: u64,
+    head: u64,
+}
+
+impl Noted {
+    fn read(directory: &Path) -> Self {
+        let mut noted = Noted::default();
+        for by in 0..THREADS {
+            let mut appended = Vec::new();
+            let bytes = fs::read(notes_of(directory, by)).unwrap_or_default();
+            for note in bytes.chunks_exact(NOTE) {
+                let note: Vec<_> = numbers(note).collect();
+                match note[0] {
+                    APPENDED => appended.push((note[1], note[2])),
+                    DURABLE => noted.durable = noted.durable.max(note[2]),
+                    WANTS_HEAD => noted.wanted_head = noted.wanted_head.max(note[2]),
+                    HAS_HEAD => noted.head = noted.head.max(note[2]),
+                    kind => panic!("a note of kind {kind}"),
+                }
+            }
+            noted.appended.push(appended);
+            let _ = fs::remove_file(notes_of(directory, by));
+        }
+        noted
+    }
+}
+
+fn start(directory: &Path, run: u64) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .env(RUN, run.to_string())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The log's records, all intact and with dense numbers: place and name of each.
+fn records(wal: &Wal) -> BTreeMap<u64, Name> {
+    let reader = wal.reader();
+    let mut next = None;
+    let mut found = BTreeMap::new();
+    for record in reader.iter() {
+        let record = record.unwrap();
+        assert!(next.is_none_or(|next| next == record.sequence()), "{record:?} is not {next:?}");
+        next = Some(record.sequence() + 1);
+        let name = name_of(record.data());
+        assert!(record.data() == contents(name), "{record:?} is not what {name:?} wrote");
+        found.insert(record.lsn().as_u64(), name);
+    }
+    found
+}
+
+/// Compares the log with what was noted by the child that was killed. Returns how many
+/// appends were noted, and how many of them are behind one that was in the middle.
+fn compare(
+    before: &BTreeMap<u64, Name>,
+    now: &BTreeMap<u64, Name>,
+    noted: &Noted,
+    head: u64,
+    run: u64,
+) -> (usize, usize) {
+    assert!(head >= noted.head, "the head went back");
+    let first = now.keys().next().copied().unwrap_or(u64::MAX);
+    if let Some((lsn, name)) = before.range(noted.wanted_head..first).next() {
+        panic!("{name:?} at {lsn:#x} was given up by nobody");
+    }
+    // what an earlier opening found is there, but for what was given up
+    let last_before = before.keys().next_back().copied().unwrap_or(0);
+    let old = now.range(..=last_before);
+    assert!(old.eq(before.range(first..)), "an earlier record is gone, or came back");
+    // in the order of each thread, without a gap; one more than noted at the most
+    let tail = now.keys().next_back().copied().unwrap_or(head);
+    let mut missing = Vec::new();
+    for (by, appended) in (0..).zip(&noted.appended) {
+        let counters: Vec<_> =
+            now.values().filter(|name| (name.0, name.1) == (run, by)).map(|name| name.2).collect();
+        assert!(counters.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{counters:?}");
+        let noted_last = appended.last().map_or(0, |&(counter, _)| counter + 1);
+        assert!(counters.last().is_none_or(|&last| last <= noted_last), "never appended");
+        for &(counter, lsn) in appended.iter().filter(|(_, lsn)| *lsn >= head) {
+            match now.get(&lsn) {
+                Some(&name) => assert_eq!(name, (run, by, counter)),
+                None if lsn < noted.wanted_head => {}
+                None => missing.push((by, lsn)),
+            }
+        }
+    }
+    for &(by, lsn) in &missing {
+        assert!(lsn > tail, "thread {by}'s record at {lsn:#x} is missing in the middle");
+        assert!(lsn >= noted.durable, "thread {by}'s record at {lsn:#x} was durable");
+    }
+    // they are behind an append that another thread had begun, and not returned from
+    let in_the_middle = (0..THREADS).any(|by| missing.iter().all(|&(other, _)| other != by));
+    assert!(missing.is_empty() || in_the_middle, "{missing:x?} are missing behind {tail:#x}");
+    (noted.appended.iter().map(Vec::len).sum(), missing.len())
+}
+
+#[test]
+fn what_append_returned_survives_sigkill() {
+    let mut random = Random(env::var("MAPWAL_SEED").map_or(7, |seed| seed.parse().unwrap()));
+    let (mut noted_in_all, mut behind_in_all, mut found_in_all) = (0, 0, 0);
+    let mut directory = TempDir::new();
+    let mut before = BTreeMap::new();
+    for run in 0..KILLS {
+        if run % KILLS_OF_A_LOG == 0 {
+            directory = TempDir::new();
+            before = BTreeMap::new();
+            let size = (64 << 10) << random.below(5);
+            let options = Options::new().segment_size(size);
+            drop(options.open(directory.join("log")).unwrap());
+        }
+        let mut child = start(&directory, run);
+        thread::sleep(Duration::from_millis(5 + random.below(60)));
+        child.kill().unwrap(); // SIGKILL
+        assert!(!child.wait().unwrap().success(), "the child ended by itself");
+
+        let noted = Noted::read(&directory);
+        let wal = match Wal::open(directory.join("log")) {
+            Ok(wal) => wal,
+            Err(error @ Error::Locked { .. }) => panic!("the dead hold no lock: {error}"),
+            Err(error) => panic!("refused after SIGKILL: {error}"),
+        };
+        let now = records(&wal);
+        let (appended, behind) = compare(&before, &now, &noted, wal.head_lsn().as_u64(), run);
+        noted_in_all += appended;
+        behind_in_all += behind;
+        found_in_all += now.len();
+        wal.commit(&contents((run, THREADS, 0))).unwrap();
+        before = records(&wal);
+    }
+    println!(
+        "{KILLS} times: {noted_in_all} appends had returned, {behind_in_all} of them behind one in \
+         the middle; {found_in_all} records were read"
+    );
+    assert!(noted_in_all > 0);
+}
