@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use crate::chain::{Chain, Spare};
 use crate::commit::Commit;
-use crate::error::{Damage, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::{self, FIRST_FRAME, RESERVE, Reason, SEAL_SIZE, STATE_SIZE, Seal};
 use crate::log::{Counters, Log};
 use crate::lsn::Lsn;
@@ -98,7 +98,6 @@ impl Log {
         let next = found.epoch.checked_add(1).filter(|&epoch| epoch < u32::MAX);
         self.epoch = next.ok_or(Error::OutOfPlaces)?;
         self.recovery.epoch = self.epoch;
-        self.check_room(&found)?;
         let chain = &mut *lock(&self.chain);
         chain.head = found.head;
         for link in &found.links {
@@ -120,18 +119,6 @@ impl Log {
         self.remove_names(&found.dead)?;
         self.adopt_spares(chain, &found)?;
         self.begin_epoch(chain, &found)
-    }
-
-    /// Whether a seal fits at the tail, as it does in every log that was written by one:
-    /// looked at before anything is changed.
-    fn check_room(&self, found: &Found) -> Result<()> {
-        let last = found.links.last().expect("a log has a segment");
-        let len = last.header.slots as u64 * self.size.bytes();
-        if found.next == Next::There && last.end.offset + SEAL_SIZE > len {
-            let path = self.path(&format::file_name(last.header.index));
-            return Err(Error::Damaged { path, at: last.end.offset, damage: Damage::Length });
-        }
-        Ok(())
     }
 
     /// Stores and flushes again what nothing proves to have been durable before.

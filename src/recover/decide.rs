@@ -7,7 +7,7 @@ use super::search::{Epochs, Outcome, Search};
 use super::walk::Walked;
 use super::{Ended, Found, Link, Next, Recovery, SegmentReport};
 use crate::error::{Damage, Error, Result};
-use crate::format::{self, FIRST_FRAME, STATE_SIZE, Seal, SegmentHeader};
+use crate::format::{self, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
 use crate::lsn::Lsn;
 use crate::scan::{Place, Stop};
 use crate::storage::Storage;
@@ -77,6 +77,10 @@ impl Recovered<'_> {
         let tail = file.lsn(end.place.offset);
         let next = match walked.stop {
             Stop::Sealed(seal) => self.sealed(last, seal)?,
+            // no log that a writer left is without room for one
+            Stop::Unwritten | Stop::Unreadable(_) if end.place.offset + SEAL_SIZE > file.len() => {
+                return Err(file.damaged(end.place.offset, Damage::Length));
+            }
             Stop::Unwritten | Stop::Unreadable(_) => Next::There,
         };
         let (proof, witness) = self.proof(last, walked, tail)?;

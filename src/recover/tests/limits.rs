@@ -9,7 +9,9 @@ use super::*;
 use crate::Error;
 use crate::error::Damage;
 use crate::format::{self, Begin, FIRST_FRAME};
+use crate::log::Log;
 use crate::map::Map;
+use crate::options::Options;
 use crate::recover::{Directory, Next, Verify, recover};
 use crate::storage::{Access, Memory, Region, Storage};
 use crate::sync::Arc;
@@ -236,4 +238,20 @@ fn marks_say_how_far_the_log_is_proved() {
     segment.record("two");
     let found = dir.recover().unwrap();
     assert_eq!((before.0, found.proved.0), (SIZE + FIRST_FRAME, synced));
+}
+
+#[test]
+fn a_tail_with_no_room_for_a_seal_was_not_left_by_a_writer() {
+    for (left, sound) in [(0, false), (24, false), (32, true), (48, true)] {
+        let dir = Dir::default();
+        let mut segment = dir.first();
+        let len = SIZE - left - segment.at.offset - format::FRAME_HEADER as u64;
+        segment.bytes(&vec![1; len as usize]);
+        let found = dir.recover();
+        assert_eq!(found.is_ok(), sound, "{left} bytes left: {found:?}");
+        if sound {
+            let log = Log::open(Box::new(dir.0.clone()), Options::new()).unwrap();
+            assert!(log.next_lsn() > found.unwrap().report.tail);
+        }
+    }
 }
