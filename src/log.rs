@@ -215,10 +215,11 @@ impl Log {
 
     /// Ends the log for writing: a flush failed, or someone panicked in one.
     pub(crate) fn fail(&self, source: Arc<io::Error>) {
-        self.commit.fail(source);
-        // Under the chain lock nobody rolls; whoever rolls later sees the failure.
+        // Under the chain lock nobody rolls; whoever rolls later sees the failure. Closed
+        // first: who has seen the failure is granted no claim any more.
         let _chain = lock(&self.chain);
         self.ring.active_seat().slot.close();
+        self.commit.fail(source);
         self.waiters.wake_all();
     }
 }

@@ -22,11 +22,18 @@ impl Log {
     fn after_neighbours(&self, lsn: Lsn, truncate: impl Fn() -> Result<()>) -> Result<()> {
         match truncate() {
             Err(Error::NotARecord { .. }) if lsn < self.next_lsn() => {
-                self.wait_durable(lsn.0 + 1)?;
+                self.wait_for_neighbours(lsn)?;
                 truncate()
             }
             done => done,
         }
+    }
+
+    /// Waits until what stands at `lsn` is durable, so that no neighbour is in the
+    /// middle of an append before it.
+    fn wait_for_neighbours(&self, lsn: Lsn) -> Result<()> {
+        let target = || self.next_lsn().0.min(lsn.0.saturating_add(1));
+        self.commit.wait(target, |lead| self.flush(lead))
     }
 
     /// A head frame, durable; then the files.
@@ -58,7 +65,7 @@ impl Log {
             },
         )?;
         self.wait_durable(want)?;
-        self.retire()
+        self.retire(lsn)
     }
 
     /// Tries `first` under the chain lock; if it finds no room, `second` with a spare.
@@ -153,12 +160,13 @@ impl Log {
         self.tail(&mut lock(&self.chain))
     }
 
-    /// Takes the segments below the head out of the log, oldest first, and their files
-    /// away.
-    fn retire(&self) -> Result<()> {
+    /// Takes the segments below `head` out of the log, oldest first, and their files
+    /// away. The head is durably there, or higher: another truncation may have named
+    /// one that is not durable yet.
+    fn retire(&self, head: Lsn) -> Result<()> {
         {
             let chain = &mut *lock(&self.chain);
-            while chain.live.get(1).is_some_and(|next| next.lsn(0) <= chain.head) {
+            while chain.live.get(1).is_some_and(|next| next.lsn(0) <= head) {
                 let oldest = chain.live.pop_front().expect("there are two");
                 chain.dead.push(oldest);
             }
@@ -170,10 +178,9 @@ impl Log {
     /// Everything behind the record at `lsn` is given up.
     pub(crate) fn truncate_after(&self, lsn: Lsn) -> Result<()> {
         self.check_outside_closure()?;
-        self.after_neighbours(lsn, || self.cut_all_behind(lsn))
-    }
-
-    fn cut_all_behind(&self, lsn: Lsn) -> Result<()> {
+        // With a neighbour in the middle of an append before the cut, in a segment
+        // before, the begin that cuts could not be flushed while the lead is held.
+        self.wait_for_neighbours(lsn)?;
         // Nobody moves the durable mark between the roll and its begin being durable.
         let lead = self.commit.lead();
         self.commit.check()?;
