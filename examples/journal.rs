@@ -19,7 +19,7 @@ use std::fs;
 use std::io::{Read, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, ExitCode};
+use std::process::{Command, ExitCode};
 use std::slice::Chunks;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, mpsc};
@@ -452,8 +452,8 @@ impl Job<'_> {
                 let appended = self.appended.fetch_add(1, Ordering::Relaxed) + 1;
                 if self.kill_after == Some(appended) {
                     println!("killed after {appended} appends");
-                    let me = process::id().to_string();
-                    Command::new("kill").args(["-9", &me]).status()?; // others append on till then
+                    // others append on until the signal arrives
+                    Command::new("sh").args(["-c", "kill -9 $PPID"]).status()?;
                 }
             }
             let start = Instant::now();

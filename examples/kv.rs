@@ -142,7 +142,7 @@ fn stress(store: &mut Store, changes: u64, kill_after: Option<u64>) -> Result<()
             }
         }
         if kill_after == Some(i + 1) {
-            killer = Some(Command::new("kill").args(["-9", &process::id().to_string()]).spawn()?);
+            killer = Some(Command::new("sh").args(["-c", "kill -9 $PPID"]).spawn()?);
         }
     }
     if let Some(mut killer) = killer {

@@ -1,4 +1,31 @@
-//! A write-ahead log in preallocated, memory-mapped segments.
+//! A write-ahead log in preallocated, memory-mapped segments: for storage engines.
+//!
+//! [`Wal`] is the log. [`append`](Wal::append) puts a record into the mapping, at memory
+//! speed and from any thread; [`sync`](Wal::sync) makes durable what was appended; and
+//! [`commit`](Wal::commit) does both. A [`Reader`] hands out records where they lie, a
+//! [`Follower`] waits for those to come. Opening recovers whatever a crash left, and says
+//! what that was: [`Recovery`].
+//!
+//! ```
+//! # let dir = std::env::temp_dir().join(format!("mapwal-doc-{}", std::process::id()));
+//! use mapwal::Wal;
+//!
+//! let wal = Wal::open(&dir)?;
+//! let lsn = wal.append(b"a change")?;
+//! wal.sync()?; // it survives a power cut now
+//! drop(wal);
+//!
+//! let wal = Wal::open(&dir)?;
+//! for record in wal.reader().iter() {
+//!     let record = record?;
+//!     assert_eq!((record.lsn(), record.sequence(), record.data()), (lsn, 1, &b"a change"[..]));
+//! }
+//! # std::fs::remove_dir_all(dir).unwrap();
+//! # Ok::<(), mapwal::Error>(())
+//! ```
+//!
+//! In the repository, `docs/guarantees.md` says what is promised, and on what that rests;
+//! `docs/format.md` specifies every byte on disk; `docs/design.md` says why it is right.
 #![deny(unsafe_code)]
 // The models of `tests/loom.rs` are made of the modules that they drive.
 #![cfg(not(loom))]
@@ -45,3 +72,8 @@ pub use wal::{Stats, Wal};
 pub mod sim {
     pub use crate::storage::Disk;
 }
+
+/// The example of the README compiles, and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
