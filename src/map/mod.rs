@@ -212,10 +212,12 @@ impl fmt::Debug for Map {
     }
 }
 
-/// What loom sees of a map: an atomic word and a cell for every 8 bytes.
+/// What loom sees of a map: an atomic word and a cell for every 8 bytes that
+/// frames can have.
 #[cfg(loom)]
 mod model {
     use super::{ALIGN, Range};
+    use crate::format::FIRST_FRAME;
     use loom::{cell::UnsafeCell, sync::atomic::AtomicU32};
 
     pub(super) struct Cells {
@@ -225,7 +227,7 @@ mod model {
 
     impl Cells {
         pub(super) fn new(len: u64) -> Self {
-            let n = len / ALIGN;
+            let n = len.saturating_sub(FIRST_FRAME) / ALIGN;
             Cells {
                 words: (0..n).map(|_| AtomicU32::new(0)).collect(),
                 cells: (0..n).map(|_| UnsafeCell::new(())).collect(),
@@ -233,11 +235,12 @@ mod model {
         }
 
         pub(super) fn word(&self, at: u64) -> &AtomicU32 {
-            &self.words[(at / ALIGN) as usize]
+            &self.words[((at - FIRST_FRAME) / ALIGN) as usize]
         }
 
         fn cells(&self, range: &Range<u64>) -> &[UnsafeCell<()>] {
-            &self.cells[(range.start / ALIGN) as usize..range.end.div_ceil(ALIGN) as usize]
+            let (start, end) = (range.start - FIRST_FRAME, range.end - FIRST_FRAME);
+            &self.cells[(start / ALIGN) as usize..end.div_ceil(ALIGN) as usize]
         }
 
         pub(super) fn read(&self, range: &Range<u64>) {
