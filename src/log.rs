@@ -180,6 +180,7 @@ impl Log {
     }
 
     pub(crate) fn flush_from(&self, lead: &Lead<'_>, from: u64) -> Result<()> {
+        let _guard = self.guard_against_panic();
         let segments = lock(&self.chain).from(Lsn(from));
         let mut durable = from;
         for segment in segments {
@@ -208,7 +209,8 @@ impl Log {
         Ok(())
     }
 
-    /// While this is held, a panic ends the log for writing.
+    /// While this is held, a panic ends the log for writing. It takes the chain lock
+    /// then: made before that is taken, it is dropped after that is let go.
     pub(crate) fn guard_against_panic(&self) -> PanicGuard<'_> {
         PanicGuard { log: self }
     }
@@ -234,7 +236,7 @@ pub(crate) struct PanicGuard<'l> {
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.log.commit.fail(Arc::new(io::Error::other("a thread panicked inside the log")));
+            self.log.fail(Arc::new(io::Error::other("a thread panicked inside the log")));
         }
     }
 }
