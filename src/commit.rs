@@ -62,6 +62,8 @@ impl Sleeper {
 #[derive(Debug)]
 pub(crate) struct Lead<'c> {
     commit: &'c Commit,
+    /// Whether the caller was unwinding before: a panic of its own, not of the flush.
+    unwinding: bool,
 }
 
 impl Commit {
@@ -149,19 +151,23 @@ impl Commit {
         }
         if !queue.led {
             queue.led = true;
-            return Some(Lead { commit: self });
+            return Some(Lead::taken(self));
         }
         let sleeper = Arc::new(Sleeper::default());
         queue.waiting.push((want, sleeper.clone()));
         drop(queue);
         match sleeper.sleep() {
-            Call::Lead => Some(Lead { commit: self }),
+            Call::Lead => Some(Lead::taken(self)),
             Call::Look => None,
         }
     }
 }
 
-impl Lead<'_> {
+impl<'c> Lead<'c> {
+    fn taken(commit: &'c Commit) -> Self {
+        Lead { commit, unwinding: panicking() }
+    }
+
     /// Moves the durable mark: everything below `durable` was flushed.
     pub(crate) fn move_to(&self, durable: u64) {
         // Release pairs with the Acquire in `durable`.
@@ -171,7 +177,7 @@ impl Lead<'_> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        if panicking() {
+        if panicking() && !self.unwinding {
             let source = io::Error::other("a thread panicked while it flushed the log");
             self.commit.fail(Arc::new(source));
         }

@@ -18,7 +18,7 @@ use crate::recover::Recovery;
 use crate::ring::{Asked, Ring, Seat};
 use crate::segment::Stamp;
 use crate::storage::Storage;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, panicking};
 use crate::wait::Waiters;
 
 /// Everything of an open log. Locks are taken in the order of these fields, and
@@ -212,7 +212,7 @@ impl Log {
     /// While this is held, a panic ends the log for writing. It takes the chain lock
     /// then: made before that is taken, it is dropped after that is let go.
     pub(crate) fn guard_against_panic(&self) -> PanicGuard<'_> {
-        PanicGuard { log: self }
+        PanicGuard { log: self, unwinding: panicking() }
     }
 
     /// Ends the log for writing: a flush failed, or someone panicked in one.
@@ -231,11 +231,13 @@ impl Log {
 #[derive(Debug)]
 pub(crate) struct PanicGuard<'l> {
     log: &'l Log,
+    /// Whether the thread was unwinding before: a panic of the caller's own.
+    unwinding: bool,
 }
 
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if panicking() && !self.unwinding {
             self.log.fail(Arc::new(io::Error::other("a thread panicked inside the log")));
         }
     }

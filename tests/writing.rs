@@ -640,3 +640,22 @@ fn a_log_that_is_opened_and_closed_again_and_again_goes_on() {
     let wal = small().open(&directory).unwrap();
     assert_eq!(wal.reader().iter().count(), 60);
 }
+
+#[test]
+fn a_log_that_is_used_while_its_caller_unwinds_goes_on() {
+    struct SyncedLate<'w>(&'w Wal);
+    impl Drop for SyncedLate<'_> {
+        fn drop(&mut self) {
+            self.0.commit(b"while unwinding").unwrap();
+            self.0.rotate().unwrap();
+        }
+    }
+    let wal = small().in_memory().unwrap();
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let _late = SyncedLate(&wal);
+        panic!("the caller's own");
+    }));
+    assert!(unwound.is_err());
+    wal.commit(b"afterwards").unwrap();
+    assert_eq!(texts(&wal), ["while unwinding", "afterwards"]);
+}
