@@ -1,0 +1,181 @@
+//! Power cuts: random work on a simulated disk, the crash at any moment of it, and
+//! of what it left, again and again, what was promised.
+//!
+//! `MAPWAL_IMAGES` says how many crashes are to be looked at, `MAPWAL_SEED` with which
+//! seed to begin, on one thread: a failure names its own. One seed does the same
+//! calls each time; how threads meet, the machine decides.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod model;
+mod workload;
+
+use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{env, thread};
+
+use common::Random;
+use mapwal::sim::Disk;
+use mapwal::{Error, Options, Record, Wal};
+use model::Past;
+use workload::{End, Life, options};
+
+/// Crashes of one workload, of each kind that the disk knows as many.
+const CRASHES: u64 = 12;
+
+/// A call that is to fail is one of so many.
+const LATEST_FAILURE: u64 = 60;
+
+#[derive(Debug, Default)]
+struct Count {
+    workloads: AtomicU64,
+    images: AtomicU64,
+    records: AtomicU64,
+    cut_short: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, more: usize) {
+    counter.fetch_add(more as u64, Ordering::Relaxed);
+}
+
+#[test]
+fn after_any_crash_the_log_is_a_prefix_with_every_durable_record() {
+    let number = |name: &str| env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let wanted: u64 = number("MAPWAL_IMAGES").unwrap_or(20_000);
+    let first: Option<u64> = number("MAPWAL_SEED");
+    let (count, seeds) = (Count::default(), AtomicU64::new(first.unwrap_or(0)));
+    let threads = match first {
+        Some(_) => 1,
+        None => thread::available_parallelism().map_or(2, |n| n.get() as u64).max(2),
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while count.images.load(Ordering::Relaxed) < wanted {
+                    let seed = seeds.fetch_add(1, Ordering::Relaxed);
+                    let done = catch_unwind(|| workload(seed, &count));
+                    if let Err(wrong) = done.unwrap_or(Err("a panic".to_owned())) {
+                        count.images.store(u64::MAX / 2, Ordering::Relaxed); // the others end
+                        panic!("seed {seed}: {wrong}");
+                    }
+                }
+            });
+        }
+    });
+    println!("none refused: {count:?}");
+}
+
+/// A log that lives a few times, crashes, and goes on.
+fn workload(seed: u64, count: &Count) -> Result<(), String> {
+    let random = &mut Random(seed);
+    let disk = Disk::new();
+    if random.one_in(5) {
+        disk.capacity(workload::SEGMENT * (3 + random.below(5)));
+    }
+    let mut past = Past::default();
+    for _ in 0..random.below(3) {
+        let wal;
+        (wal, past) = reopen(&disk, past, random, false, count)?;
+        match random.below(6) {
+            0 => disk.fail_flush(random.below(20)),
+            1 => disk.fail_call(random.below(LATEST_FAILURE)),
+            2 => disk.fail_sync_names(),
+            _ => {}
+        }
+        let end = random.pick(&[End::Close, End::Drop]);
+        past = Life::random(random, end).live(&disk, wal, past)?;
+    }
+    let wal;
+    (wal, past) = reopen(&disk, past, random, false, count)?;
+    let end = End::Lost(random.below(150));
+    past = Life::random(random, end).live(&disk, wal, past)?;
+    add(&count.workloads, 1);
+    for crash in 0..CRASHES {
+        let number = seed * CRASHES + crash;
+        let random = &mut Random(number ^ 0xc7a5);
+        let aftermath = after_crash(disk.crash(number), past.clone(), random, count);
+        aftermath.map_err(|wrong| format!("crash {crash}: {wrong}"))?;
+    }
+    Ok(())
+}
+
+/// What a crash left is opened, which may be cut short itself, and lived on with.
+fn after_crash(
+    mut disk: Disk,
+    mut past: Past,
+    random: &mut Random,
+    count: &Count,
+) -> Result<(), String> {
+    for again in 0..3 {
+        if random.one_in(3) {
+            disk.lose_after(random.below(30));
+            match options(random).open_on(&disk) {
+                Ok(wal) => past = look(&wal, &past, true, count)?.reopened(&wal),
+                Err(error) => {
+                    add(&count.cut_short, 1);
+                    may_fail(error)?;
+                }
+            }
+            add(&count.images, 1);
+            disk = disk.crash(random.next());
+        }
+        add(&count.images, 1);
+        let (wal, recovered) = reopen(&disk, past, random, true, count)?;
+        if again == 2 || random.one_in(3) {
+            return Ok(());
+        }
+        let end = End::Lost(random.below(40));
+        let life = Life { calls: 1 + random.below(12), ..Life::random(random, end) };
+        past =
+            life.live(&disk, wal, recovered).map_err(|wrong| format!("life {again}: {wrong}"))?;
+        disk = disk.crash(random.next());
+    }
+    Ok(())
+}
+
+/// Opens a log; a disk that was told to fail does so a few times at most.
+fn reopen(
+    disk: &Disk,
+    past: Past,
+    random: &mut Random,
+    lossy: bool,
+    count: &Count,
+) -> Result<(Wal, Past), String> {
+    let mut tries = 0;
+    let wal = loop {
+        match options(random).open_on(disk) {
+            Ok(wal) => break wal,
+            Err(error) if lossy || tries == 3 => return Err(format!("refused: {error}")),
+            Err(error) => may_fail(error)?,
+        }
+        tries += 1;
+    };
+    // calls that were to fail and have not been made yet: reading is not to meet them
+    for _ in 0..LATEST_FAILURE {
+        assert!(Options::new().open_on(disk).is_err(), "two writers");
+    }
+    let past = look(&wal, &past, lossy, count)?.reopened(&wal);
+    Ok((wal, past))
+}
+
+fn look(wal: &Wal, past: &Past, lossy: bool, count: &Count) -> Result<model::Found, String> {
+    let found = past.check(wal, lossy)?;
+    add(&count.records, found.appended.len());
+    let lsn = |it: Result<Record<'_>, Error>| it.map(|record| record.lsn());
+    let reader = wal.reader();
+    let forwards: Result<Vec<_>, _> = reader.iter().map(lsn).collect();
+    let backwards: Result<Vec<_>, _> = reader.backwards().map(lsn).collect();
+    match (forwards, backwards) {
+        (Ok(forwards), Ok(backwards)) if forwards.iter().eq(backwards.iter().rev()) => {}
+        others => return Err(format!("not the same backwards: {others:x?}")),
+    }
+    Ok(found)
+}
+
+/// Whether a disk that fails may be the reason.
+fn may_fail(error: Error) -> Result<(), String> {
+    match error {
+        Error::Io { .. } | Error::FlushFailed { .. } => Ok(()),
+        error => Err(format!("refused: {error}")),
+    }
+}

@@ -1,0 +1,296 @@
+//! Random work on a log, from one or several threads, that ends well or not.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+use mapwal::sim::Disk;
+use mapwal::{Error, Lsn, Options, Verify, Wal};
+
+use crate::common::Random;
+use crate::model::{Appended, History, Past, What, contents, frame_size};
+
+pub(crate) const SEGMENT: u64 = 64 << 10;
+
+/// One life of a log: from an opening to the next.
+#[derive(Clone, Debug)]
+pub(crate) struct Life {
+    pub(crate) seed: u64,
+    pub(crate) threads: u64,
+    /// Calls of each thread.
+    pub(crate) calls: u64,
+    pub(crate) end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Close,
+    Drop,
+    /// The device goes away when this many calls have reached it, or at the end.
+    Lost(u64),
+}
+
+/// Options as a random user has them.
+pub(crate) fn options(random: &mut Random) -> Options {
+    let mut options = Options::new().segment_size(SEGMENT).spares(1 + random.below(3) as usize);
+    if random.one_in(4) {
+        options = options.max_log_size(SEGMENT * (3 + random.below(6)));
+    }
+    if random.one_in(4) { options.verify(Verify::Tail) } else { options }
+}
+
+impl Life {
+    pub(crate) fn random(random: &mut Random, end: End) -> Self {
+        let threads = 1 + random.below(3);
+        let calls = 5 + random.below(60);
+        Life { seed: random.next(), threads, calls, end }
+    }
+
+    /// Lives it, and returns what is known of the log afterwards.
+    pub(crate) fn live(&self, disk: &Disk, wal: Wal, past: Past) -> Result<Past, String> {
+        if let End::Lost(calls) = self.end {
+            disk.lose_after(calls);
+        }
+        let history = History::new(past);
+        thread::scope(|scope| {
+            let writer = |number| Writer {
+                wal: &wal,
+                history: &history,
+                random: Random(self.seed ^ number),
+                is_alone: self.threads == 1,
+            };
+            let start = |number| {
+                let mut writer = writer(number);
+                scope.spawn(move || (0..self.calls).try_for_each(|_| writer.call()))
+            };
+            let threads: Vec<_> = (1..=self.threads).map(start).collect();
+            let mut ends = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+            ends.try_for_each(|end| end.or_else(Stop::into))
+        })?;
+        let mut past = history.into_past();
+        let found = past.check(&wal, false).map_err(|wrong| format!("still open: {wrong}"))?;
+        past.learn(found);
+        past.syncs_cover_what_was_before()?;
+        match self.end {
+            End::Close => {
+                if wal.close().is_ok() {
+                    past.acknowledge(u64::MAX);
+                }
+            }
+            End::Drop => drop(wal),
+            End::Lost(_) => disk.lose(),
+        }
+        Ok(past)
+    }
+}
+
+/// Why a writer goes no further.
+enum Stop {
+    /// The log failed, as it may.
+    Failed,
+    Wrong(String),
+}
+
+impl From<Stop> for Result<(), String> {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Failed => Ok(()),
+            Stop::Wrong(what) => Err(what),
+        }
+    }
+}
+
+struct Writer<'a> {
+    wal: &'a Wal,
+    history: &'a History,
+    random: Random,
+    is_alone: bool,
+}
+
+impl Writer<'_> {
+    /// One call of the log.
+    fn call(&mut self) -> Result<(), Stop> {
+        let (call, done) = match self.random.below(100) {
+            0..40 => ("append", self.append()),
+            40..50 => ("append_batch", self.append_batch()),
+            50..57 => ("append_with", self.append_with()),
+            57..60 => ("append_with", self.append_with_panic()),
+            60..75 => ("commit", self.commit()),
+            75..82 => ("sync", self.sync()),
+            82..88 => ("sync_to", self.sync_to()),
+            88..91 => ("rotate", self.wal.rotate()),
+            91..96 => ("truncate_before", self.truncate_before()),
+            _ => ("truncate_after", self.truncate_after()),
+        };
+        match done {
+            Ok(()) => Ok(()),
+            Err(Error::FlushFailed { .. }) => Err(self.has_failed()),
+            Err(error) if error.is_full() => {
+                self.truncate_before().or_else(|error| self.allow("truncate_before", error))
+            }
+            Err(error) => self.allow(call, error),
+        }
+    }
+
+    /// Errors that a disk that fails is the reason of, and those of places that
+    /// another thread has given up meanwhile.
+    fn allow(&self, call: &str, error: Error) -> Result<(), Stop> {
+        match error {
+            Error::FlushFailed { .. } => Err(self.has_failed()),
+            Error::Io { .. }
+            | Error::LogFull { .. }
+            | Error::CutAway { .. }
+            | Error::Truncated { .. } => Ok(()),
+            error => Err(Stop::Wrong(format!("{call}: {error}"))),
+        }
+    }
+
+    /// A failed flush is remembered by every call.
+    fn has_failed(&self) -> Stop {
+        let failed = |result| matches!(result, Err(Error::FlushFailed { .. }));
+        if failed(self.wal.append(b"too late")) && failed(self.wal.sync()) {
+            Stop::Failed
+        } else {
+            Stop::Wrong("a failed flush was forgotten".to_owned())
+        }
+    }
+
+    fn len(&mut self) -> usize {
+        let len = match self.random.below(40) {
+            0 => SEGMENT + self.random.below(2 * SEGMENT),
+            1..4 => self.random.below(20_000),
+            4..10 => self.random.below(3000),
+            // often the same, so that one frame may stand where another stood
+            _ => self.random.pick(&[0, 1, 24, 100, 100, 500, 1000, 4000]),
+        };
+        len as usize
+    }
+
+    fn append(&mut self) -> Result<(), Error> {
+        let (id, len) = (self.random.next(), self.len());
+        let (lsn, span) = self.history.time(|| self.wal.append(&contents(id, len)));
+        let lsn = lsn?;
+        self.history.note(|past| past.add(&[(id, len)], lsn, span));
+        Ok(())
+    }
+
+    fn append_batch(&mut self) -> Result<(), Error> {
+        let count = 1 + self.random.below(5);
+        let records: Vec<_> = (0..count).map(|_| (self.random.next(), self.len())).collect();
+        let bytes: Vec<_> = records.iter().map(|&(id, len)| contents(id, len)).collect();
+        let slices: Vec<_> = bytes.iter().map(Vec::as_slice).collect();
+        let (lsn, span) = self.history.time(|| self.wal.append_batch(&slices));
+        let lsn = lsn?;
+        self.history.note(|past| past.add(&records, lsn, span));
+        if self.random.one_in(3) {
+            // any of them makes all of them durable
+            let before = &records[..records.len() - 1];
+            let sizes: u64 = before.iter().map(|&(_, len)| frame_size(len)).sum();
+            self.wal.sync_to(Lsn::from_u64(lsn.as_u64() - sizes))?;
+            self.history.note(|past| past.acknowledge(lsn.as_u64() + 1));
+        }
+        Ok(())
+    }
+
+    fn append_with(&mut self) -> Result<(), Error> {
+        let (id, len) = (self.random.next(), self.len());
+        let bytes = contents(id, len);
+        let wal = self.wal;
+        let (lsn, span) =
+            self.history.time(|| wal.append_with(len, |place| place.copy_from_slice(&bytes)));
+        let lsn = lsn?;
+        self.history.note(|past| past.add(&[(id, len)], lsn, span));
+        Ok(())
+    }
+
+    fn append_with_panic(&mut self) -> Result<(), Error> {
+        let len = self.len();
+        let call = || {
+            self.wal.append_with(len, |place| {
+                place.fill(7);
+                resume_unwind(Box::new(())); // says nothing on the screen
+            })
+        };
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(done) => done.map(|_| ()),
+            Err(_) => {
+                self.history.note(Past::add_abandoned);
+                Ok(())
+            }
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        let (id, len) = (self.random.next(), self.len().max(8));
+        let (done, span) = self.history.time(|| self.wal.commit(&contents(id, len)));
+        self.history.note(|past| match done {
+            Ok(lsn) => {
+                past.add(&[(id, len)], lsn, span);
+                past.acknowledge(lsn.as_u64() + 1);
+            }
+            Err(_) => past.add_unknown(id, len, span),
+        });
+        done.map(|_| ())
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        let (durable, span) = self.history.time(|| self.wal.sync());
+        let durable = durable?;
+        self.history.note(|past| {
+            past.note_sync(durable, span);
+        });
+        Ok(())
+    }
+
+    fn sync_to(&mut self) -> Result<(), Error> {
+        let Some(record) = self.history.some_record(&mut self.random) else { return Ok(()) };
+        self.wal.sync_to(Lsn::from_u64(record.lsn))?;
+        self.history.note(|past| past.acknowledge(record.lsn + 1));
+        Ok(())
+    }
+
+    fn truncate_before(&mut self) -> Result<(), Error> {
+        let record = self.history.some_record(&mut self.random);
+        let lsn = match record {
+            Some(record) if !self.random.one_in(6) => Lsn::from_u64(record.lsn),
+            _ => self.wal.next_lsn(),
+        };
+        let moves = lsn > self.wal.head_lsn();
+        self.history.note(|past| past.tries_head(lsn));
+        let (done, span) = self.history.time(|| self.wal.truncate_before(lsn));
+        if matches!(done, Err(Error::InsideBatch { .. })) {
+            return Ok(());
+        }
+        done?;
+        self.history.note(|past| {
+            past.has_head(lsn);
+            past.acknowledge(lsn.as_u64());
+            if self.is_alone && moves {
+                past.acknowledge_all_before(span);
+            }
+        });
+        Ok(())
+    }
+
+    fn truncate_after(&mut self) -> Result<(), Error> {
+        let Some(record) = self.history.some_record(&mut self.random) else { return Ok(()) };
+        let Appended { lsn, what, .. } = record;
+        if matches!(what, What::Abandoned) {
+            return Ok(());
+        }
+        let (done, span) = self.history.time(|| self.wal.truncate_after(Lsn::from_u64(lsn)));
+        self.history.note(|past| match done {
+            Ok(()) => {
+                past.cut_behind(lsn, span, true);
+                past.acknowledge(lsn + 1);
+            }
+            Err(Error::Io { .. } | Error::FlushFailed { .. }) => {
+                past.cut_behind(lsn, span, false);
+            }
+            Err(_) => {}
+        });
+        match done {
+            Err(Error::InsideBatch { .. }) => Ok(()),
+            done => done,
+        }
+    }
+}
