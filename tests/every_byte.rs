@@ -377,7 +377,7 @@ fn every_flipped_bit_is_cut_if_it_never_was_durable_and_refused_if_it_was() {
                     .find(|frame| frame.file == file && (frame.at..frame.end()).contains(&at));
                 let all_bits = match frame {
                     // a header's fields; its zeros in one shape only
-                    None if at < FIRST => at < 56 || at >= FIRST - 4,
+                    None if at < FIRST => !(56..FIRST - 4).contains(&at),
                     None => false,
                     Some(frame) => at < frame.at + HEADER || frame.kind >= ABANDONED,
                 };
