@@ -44,3 +44,47 @@ fn a_slot_whose_claims_were_refused_is_used_again_when_they_are_counted_off() {
         log.holds([a, mine]);
     });
 }
+
+#[test]
+fn a_late_claimer_who_looks_first_claims_in_the_life_that_it_saw() {
+    model(None, || {
+        let log = Small::new(2, &[Spare::READY; 4]);
+        let other = log.clone();
+        let writer = spawn(move || other.append_politely(b"record a"));
+        assert!(log.roll(None) && log.roll(None));
+        let a = writer.join().unwrap();
+        assert!(a.is_some());
+        log.holds([a]);
+    });
+}
+
+#[test]
+fn a_slot_waits_for_all_who_were_refused_before_its_next_life() {
+    model(3, || {
+        // one claim crosses the frozen mark, the other the limit: both are refused,
+        // and their records come to the second and, in the same slot, third segment
+        let frozen = Spare { ready: 0, room: Some(0), stale: false };
+        let log = Small::new(1, &[frozen, Spare::READY, Spare::READY]);
+        let other = log.clone();
+        let writer = spawn(move || other.append(b"record a"));
+        let mine = log.append(b"record b");
+        let a = writer.join().unwrap();
+        assert!(a.is_some() && mine.is_some());
+        log.holds([a, mine]);
+    });
+}
+
+#[test]
+fn who_works_ahead_in_a_seat_leaves_alone_what_is_claimed_in_its_next_life() {
+    model(None, || {
+        let low = Spare { ready: 0, room: None, stale: false };
+        let stale = Spare { ready: 1, room: None, stale: true };
+        let log = Small::large(2, &[low, Spare::READY, stale]);
+        let other = log.clone();
+        let worker = spawn(move || other.ring.work_ahead(8));
+        assert!(log.roll(None) && log.roll(None));
+        let mine = log.append(b"record a");
+        worker.join().unwrap();
+        log.holds([mine, log.append(b"record b")]);
+    });
+}

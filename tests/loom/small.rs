@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::format::{self, FIRST_FRAME, Kind, RESERVE};
 use crate::map::Map;
-use crate::ring::{Asked, Preparing, Ring};
+use crate::ring::{Asked, Preparing, Ring, Seat};
 use crate::scan::{Found, Life, Place};
 use crate::segment::{self, Identity, Published, Segment, Stamp};
 use crate::storage::Region;
@@ -163,11 +163,20 @@ impl Small {
 
     /// Appends, rolling as often as it must; `None` if there is nothing to roll to.
     pub fn append(&self, tag: &Tag) -> Option<(u64, Tag)> {
+        self.append_by(Seat::ask, tag)
+    }
+
+    /// The same, looking before it claims.
+    pub fn append_politely(&self, tag: &Tag) -> Option<(u64, Tag)> {
+        self.append_by(Seat::ask_politely, tag)
+    }
+
+    fn append_by(&self, ask: fn(&Seat, u64, u32) -> Asked<'_>, tag: &Tag) -> Option<(u64, Tag)> {
         let record = tag.repeat(self.record_len / 8);
         loop {
             let number = self.ring.active();
             let seat = self.ring.seat(number);
-            match seat.ask(format::frame_size(record.len()), 1) {
+            match ask(seat, format::frame_size(record.len()), 1) {
                 Asked::Granted { claim, wake, .. } => {
                     let seed = claim.seed();
                     let lsn = segment::put(claim, STAMP, Kind::Record, seed, &record);
