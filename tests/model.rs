@@ -226,7 +226,7 @@ impl Pair {
             return Ok(());
         }
         result.unwrap();
-        let gone = self.model.drain(..i).last();
+        let gone = self.model.drain(..i).next_back();
         if let Some(gone) = gone {
             let read = self.wal().read(gone.lsn);
             let refused = matches!(read, Err(Error::Truncated { .. }));
