@@ -155,10 +155,9 @@ impl Log {
         Ok(region.map_err(|e| Error::io("map", segment.path(), e))?.into())
     }
 
+    /// Removes files, and makes all names durable: an earlier opening may have ended
+    /// before it synced one that this one goes on with.
     fn remove_names(&self, names: &[String]) -> Result<()> {
-        if names.is_empty() {
-            return Ok(());
-        }
         for name in names {
             let removed = self.storage.remove(name);
             removed.map_err(|e| Error::io("remove", &self.path(name), e))?;
