@@ -664,14 +664,13 @@ fn torn_frames_behind_a_cut_are_not_walked_after_a_crash() {
     let (disk, wal) = log();
     let lsns = append_all(&wal, ["one", "two", "three"]);
     wal.sync().unwrap();
-    wal.append(&long("never synced", 8000)).unwrap();
-    let tail = wal.next_lsn();
+    let torn = wal.append(&long("never synced", 8000)).unwrap();
     wal.truncate_after(lsns[0]).unwrap();
     wal.commit(b"behind the cut").unwrap();
     lose(&disk, wal);
     let left = disk.crash_keeping(|_, _| false);
     // the crash leaves part of a frame that nothing promised
-    left.write(&file_of(lsns[0]), offset_of(tail) - 8008, &[0xff; 4]);
+    left.write(&file_of(torn), offset_of(torn), &[0xff; 4]);
     let wal = small().open_on(&left).unwrap();
     assert_eq!(texts(&wal), ["one", "behind the cut"]);
     let reader = wal.reader();
