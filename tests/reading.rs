@@ -233,8 +233,10 @@ fn both_directions_end_before_an_append_that_is_in_the_middle() {
     append_all(&wal, ["a", "b"]);
     let (entered, wait_entered) = std::sync::mpsc::channel();
     let (leave, wait_leave) = std::sync::mpsc::channel::<()>();
-    thread::scope(|scope| {
-        let wal = &wal;
+    let shared = &wal;
+    // moved, so that a failure lets the slow one go
+    thread::scope(move |scope| {
+        let wal = shared;
         scope.spawn(move || {
             wal.append_with(4, |bytes| {
                 entered.send(()).unwrap();

@@ -268,8 +268,10 @@ fn other_threads_append_and_commit_while_a_closure_runs_and_wait_only_for_its_en
     let wal = small().in_memory().unwrap();
     let (entered, wait_entered) = mpsc::channel();
     let (leave, wait_leave) = mpsc::channel::<()>();
-    thread::scope(|scope| {
-        let wal = &wal;
+    let shared = &wal;
+    // moved, so that a failure lets the slow one go
+    thread::scope(move |scope| {
+        let wal = shared;
         scope.spawn(move || {
             wal.append_with(5, |bytes| {
                 entered.send(()).unwrap();
