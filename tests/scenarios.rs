@@ -259,6 +259,32 @@ fn a_log_that_is_only_opened_goes_on_for_ever() {
     assert_eq!(names(&wal).last().unwrap(), "goes on");
 }
 
+#[test]
+fn what_truncations_at_once_take_away_is_durably_given_up() {
+    for calls in 0..1000 {
+        let (disk, wal) = log();
+        disk.lose_after(calls % 60);
+        thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    let step = || {
+                        wal.append(&long("given up", 9000))?;
+                        wal.rotate()?;
+                        let lsn = wal.append(b"head")?;
+                        wal.truncate_before(lsn)
+                    };
+                    while step().is_ok() {}
+                });
+            }
+        });
+        let head = wal.head_lsn();
+        lose(&disk, wal);
+        let wal = small().open_on(&disk.crash(0)).unwrap();
+        assert!(wal.head_lsn() <= head);
+        assert!(wal.reader().iter().all(|record| record.is_ok()));
+    }
+}
+
 // --- batches ---
 
 #[test]

@@ -65,6 +65,42 @@ fn after_any_crash_the_log_is_a_prefix_with_every_durable_record() {
     println!("none refused: {count:?}");
 }
 
+#[test]
+fn any_one_call_may_fail_and_what_was_promised_is_there() {
+    let count = Count::default();
+    for seed in 0..2 {
+        for call in 0.. {
+            let calls = fail_one(seed, call, &count);
+            if calls.unwrap_or_else(|wrong| panic!("life {seed}, call {call}: {wrong}")) <= call {
+                break;
+            }
+        }
+    }
+    println!("none refused: {count:?}");
+}
+
+/// A log that lives once on a disk of which one call fails, and is opened afterwards,
+/// on the same disk and on what crashes leave. Returns how many calls its life took.
+fn fail_one(seed: u64, call: u64, count: &Count) -> Result<u64, String> {
+    let random = &mut Random(seed);
+    let disk = Disk::new();
+    disk.fail_call(call);
+    let open = || Options::new().segment_size(workload::SEGMENT).open_on(&disk);
+    let wal = open().or_else(|error| may_fail(error).map(|()| open().expect("it fails once")))?;
+    let life = Life { threads: 1, calls: 40, ..Life::random(random, End::Close) };
+    let past = life.live(&disk, wal, Past::default())?;
+    let calls = disk.calls();
+    for kind in 0..6 {
+        add(&count.images, 1);
+        let image = disk.crash(6 * call + kind);
+        reopen(&image, past.clone(), random, true, count)
+            .map_err(|wrong| format!("crash {kind}: {wrong}"))?;
+    }
+    reopen(&disk, past, random, false, count)?;
+    add(&count.workloads, 1);
+    Ok(calls)
+}
+
 /// A log that lives a few times, crashes, and goes on.
 fn workload(seed: u64, count: &Count) -> Result<(), String> {
     let random = &mut Random(seed);
