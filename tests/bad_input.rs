@@ -4,9 +4,7 @@
 mod common;
 
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use common::{SEGMENT, TempDir, append_all, segments, small, snapshot, texts};
 use mapwal::{Damage, Ended, Error, Options, Verify, Wal};
@@ -138,41 +136,6 @@ fn a_second_writer_in_this_process_is_turned_away_at_once() {
     small().open(&directory).unwrap();
 }
 
-const CHILD: &str = "MAPWAL_TEST_HOLDS";
-
-#[test]
-fn a_second_writer_in_another_process_is_turned_away_until_the_first_dies() {
-    let directory = TempDir::new();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "holds_the_log_of_another_process", "--nocapture"])
-        .env(CHILD, directory.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(said.any(|line| line.unwrap().contains("it is open")), "the child opened it");
-    let error = small().open(&directory).unwrap_err();
-    assert!(matches!(error, Error::Locked { .. }), "{error:?}");
-    names(&error, &directory, "close it there first");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let wal = small().open(&directory).unwrap();
-    assert_eq!(texts(&wal), ["the child's"]);
-    assert_eq!(wal.recovery().ended, Ended::Unclosed);
-}
-
-/// Not a test by itself: the other process of the test above.
-#[test]
-fn holds_the_log_of_another_process() {
-    let Some(directory) = std::env::var_os(CHILD) else { return };
-    let wal = small().open(directory).unwrap();
-    wal.append(b"the child's").unwrap();
-    println!("\nit is open");
-    std::io::stdout().flush().unwrap();
-    let _ = std::io::stdin().read(&mut [0]); // until it is killed
-}
-
 #[test]
 fn a_directory_that_is_a_file_is_an_error() {
     let directory = TempDir::new();
@@ -266,7 +229,7 @@ fn a_segment_of_another_log_is_told_from_this_ones() {
     let error = refused(&directory);
     assert!(matches!(&error, Error::Foreign { path, other }
         if *path == file(&directory, 12) && *other == file(&directory, 1)));
-    names(&error, &file(&directory, 12), "move it out");
+    names(&error, &file(&directory, 12), "move the files of one of them out");
     fs::remove_file(file(&directory, 12)).unwrap();
     assert_eq!(small().open(&directory).unwrap().reader().iter().count(), 20);
 }
