@@ -48,7 +48,7 @@ pub fn spawn<T: 'static>(f: impl FnOnce() -> T + 'static) -> loom::thread::JoinH
     loom::thread::spawn(f)
 }
 
-/// A segment's memory, on a disk that is full beyond `room`.
+/// A segment's memory, on a disk that is full beyond `room` when it is asked first.
 #[derive(Debug)]
 pub struct Pages {
     map: Arc<Map>,
@@ -64,8 +64,12 @@ impl Region for Pages {
         Ok(())
     }
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
-        self.populated.fetch_add(1, Relaxed); // a number for people
-        if range.end > self.room { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        // Relaxed: under the preparing lock
+        let asked_first = self.populated.fetch_add(1, Relaxed) == 0;
+        if asked_first && range.end > self.room {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
     fn load(&self, _: Range<u64>) -> io::Result<()> {
         Ok(())
@@ -256,11 +260,22 @@ impl Small {
     }
 
     /// Checks that exactly the records that were `appended` are there, each in its
-    /// own place.
+    /// own place, and that all claims are done with.
     pub fn holds(&self, appended: impl IntoIterator<Item = Option<(u64, Tag)>>) {
         let mut appended: Vec<_> = appended.into_iter().flatten().collect();
         appended.sort();
+        let is_open = {
+            let chain = lock(&self.chain);
+            chain.ends.len() < chain.live.len()
+        };
+        if is_open {
+            self.end();
+        }
         assert_eq!(self.read_all(), appended);
+        let active = self.ring.active();
+        for number in active - 1..=active {
+            assert!(self.ring.seat(number).slot.is_spent(), "seat {number} is never free again");
+        }
     }
 }
 
