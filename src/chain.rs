@@ -95,6 +95,10 @@ impl Chain {
         Ok(i.checked_sub(1).map(|i| &self.live[i]))
     }
 
+    pub(crate) fn is_live(&self, segment: &Segment) -> bool {
+        self.position(segment).is_ok()
+    }
+
     fn position(&self, segment: &Segment) -> Result<usize> {
         let index = segment.id.index;
         self.live.binary_search_by_key(&index, |live| live.id.index).map_err(|_| {

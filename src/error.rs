@@ -10,7 +10,7 @@ use crate::lsn::Lsn;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why an operation on a log failed. Unless a variant says otherwise, the
-/// operation changed nothing and may be tried again.
+/// operation changed nothing in the log and may be tried again.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -79,12 +79,12 @@ pub enum Error {
         supported: u32,
     },
 
-    /// A segment of another log lies in the directory. Move it away.
-    #[error("{} belongs to another log than {}: move it out of the directory", .path.display(), .other.display())]
+    /// Segments of two logs lie in the directory. Move away what is not this log's.
+    #[error("{} and {} belong to different logs: move the files of one of them out of the directory", .path.display(), .other.display())]
     Foreign {
-        /// The file that does not belong.
+        /// A file of one of them.
         path: PathBuf,
-        /// A file of the log that was opened.
+        /// A file of the other.
         other: PathBuf,
     },
 
@@ -100,30 +100,34 @@ pub enum Error {
     },
 
     /// A record, or a batch of them, is larger than the log takes.
-    #[error("a record of {len} bytes is too large: at most {max} bytes")]
+    #[error("{len} bytes are too large: at most {max} bytes are taken")]
     TooLarge {
         /// The bytes given.
         len: u64,
         /// The bytes allowed: [`Options::max_record_size`](crate::Options::max_record_size),
-        /// or for a batch what one file holds.
+        /// what one file holds for a batch, or what
+        /// [`Options::max_log_size`](crate::Options::max_log_size) ever leaves room for.
         max: u64,
     },
 
     /// The log has reached [`Options::max_log_size`](crate::Options::max_log_size).
     /// Give up old records with [`truncate_before`](crate::Wal::truncate_before).
     #[error(
-        "the log is full: its files take {size} bytes of at most {max}; give up old records with truncate_before"
+        "the log is full: its files take {size} bytes of at most {max}, and {needed} more are needed; give up old records with truncate_before"
     )]
     LogFull {
         /// The bytes its files take.
         size: u64,
+        /// The bytes that would be needed more.
+        needed: u64,
         /// The bytes they may take.
         max: u64,
     },
 
     /// A flush failed, now or earlier, and what was written since the last good
-    /// one may be lost. It is not tried again: every later append and sync
-    /// returns this error until the log is opened anew.
+    /// one may be lost. It is not tried again: every later append, and every sync of
+    /// what is not durable yet, returns this error until the log is opened anew. A
+    /// record whose `commit` returned it may be there then, or not.
     #[error("a flush failed: durable up to {durable}; reopen the log to learn what else survived")]
     FlushFailed {
         /// Every record below this place is durable.
@@ -139,8 +143,17 @@ pub enum Error {
         lsn: Lsn,
     },
 
+    /// What was appended there cannot be read yet: an append before it, by another
+    /// thread, is in the middle. Try again, or wait with
+    /// [`sync_to`](crate::Wal::sync_to).
+    #[error("an append before {lsn} is under way: what stands there cannot be read yet")]
+    UnderWay {
+        /// The place asked for.
+        lsn: Lsn,
+    },
+
     /// The place is outside the log.
-    #[error("{lsn} is outside the log, which goes from {first} to {next}")]
+    #[error("{lsn} is outside the log, which goes from {first} up to, not including, {next}")]
     OutOfLog {
         /// The place asked for.
         lsn: Lsn,
@@ -164,7 +177,7 @@ pub enum Error {
     },
 
     /// The record was given up by [`truncate_before`](crate::Wal::truncate_before).
-    #[error("{lsn} is below the head of the log, {head}: it was truncated")]
+    #[error("{lsn} is below the head of the log, {head}: it was truncated, or never there")]
     Truncated {
         /// The place asked for.
         lsn: Lsn,
@@ -239,9 +252,13 @@ impl Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
-    /// The segment's header does not have the right magic or checksum.
+    /// The segment's header does not have the right magic or checksum, or says what no
+    /// header can.
     #[error("its header is not intact")]
     Header,
+    /// The file covers a segment index that another file has.
+    #[error("it covers an index that another file has")]
+    Overlap,
     /// The header's index is not the one in the file's name.
     #[error("its header names another index than its file name")]
     Name,

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cursor::{Position, Record, RecordAt, Step, View};
+use crate::cursor::{Position, Start, Step};
 use crate::error::{Error, Result};
-use crate::format::{FIRST_FRAME, Kind};
+use crate::format::Kind;
 use crate::log::Log;
 use crate::lsn::Lsn;
+use crate::record::{Record, RecordAt, View};
 use crate::sync::{Arc, Backoff, lock};
 
 /// Reads the log in order and waits for what comes: a live tail. Holds the mapping
@@ -23,8 +24,7 @@ pub struct Follower {
 
 impl Follower {
     pub(crate) fn new(log: Arc<Log>, lsn: Lsn) -> Result<Self> {
-        let (view, offset) = log.seek(lsn)?;
-        let position = log.position(&view, offset, true)?;
+        let (view, position) = log.seek(Start::At(lsn))?;
         Ok(Follower { log, view, position, durable_only: false })
     }
 
@@ -86,7 +86,7 @@ impl Follower {
                 Step::Complete => match self.log.view_behind(&self.view.segment)? {
                     Some(next) => {
                         self.view = next;
-                        self.position = self.position.at(FIRST_FRAME);
+                        self.position = self.position.in_next();
                     }
                     None => return Ok(None),
                 },
@@ -99,7 +99,8 @@ impl Follower {
         let log = &*self.log;
         let at = self.view.segment.lsn(self.position.offset()).0;
         if self.durable_only && log.commit.durable() <= at && self.is_published() {
-            log.waiters.sleep_for_durable(at_most, || self.limit() > at);
+            let look = || self.limit() > at || log.check_alive().is_err();
+            log.waiters.sleep_for_durable(at_most, look);
             return;
         }
         let chain = lock(&log.chain);

@@ -21,8 +21,9 @@ use crate::storage::Storage;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, panicking};
 use crate::wait::Waiters;
 
-/// Everything of an open log. Locks are taken in the order of these fields, and
-/// never while a slot's preparing lock is held, which is the innermost.
+/// Everything of an open log. The order of locks: the lead of `commit`, `making`,
+/// `chain`, a seat's preparing lock or `waiters`; and below those, what a segment, a
+/// slot, the queue of `commit` and `worker` lock for themselves.
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) storage: Box<dyn Storage>,
@@ -62,16 +63,38 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed); // a number for people
 }
 
-/// A granted claim, and whether someone sleeps until it is published.
+/// A granted claim, and what is left to do when it is published.
 pub(crate) struct Granted<'l> {
     pub(crate) claim: Claim<'l>,
-    pub(crate) wake: Option<&'l Seat>,
+    pub(crate) after: After<'l>,
+}
+
+/// Dropped when a claim is published, or abandoned: between the two, nobody takes a
+/// lock. Wakes who sleeps for it, and calls the background thread if the claim
+/// overtook it.
+pub(crate) struct After<'l> {
+    log: &'l Log,
+    wake: Option<&'l Seat>,
+    overtook: bool,
+}
+
+impl Drop for After<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(seat) = self.wake {
+            self.log.waiters.published(&seat.slot);
+        }
+        if self.overtook {
+            self.log.overtaken();
+        }
+    }
 }
 
 /// What a new segment is for: the last spare is not for records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Purpose {
-    Records,
+    /// A claim that this seat refused.
+    Records(u64),
     State,
 }
 
@@ -98,10 +121,8 @@ impl Log {
             let seat = self.ring.seat(number);
             match seat.ask(size, count) {
                 Asked::Granted { claim, wake, overtook } => {
-                    if overtook {
-                        self.overtaken();
-                    }
-                    return Ok(Granted { claim, wake: wake.then_some(seat) });
+                    let after = After { log: self, wake: wake.then_some(seat), overtook };
+                    return Ok(Granted { claim, after });
                 }
                 Asked::Refused => self.make_room(number)?,
             }

@@ -7,6 +7,7 @@
 //! where the tail is: it makes whatever lies behind unreadable for good.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 
 use crate::chain::{Chain, Spare};
 use crate::commit::Commit;
@@ -28,6 +29,8 @@ use crate::wait::Waiters;
 impl Log {
     /// Opens the log in `storage`, or creates it.
     pub(crate) fn open(storage: Box<dyn Storage>, options: Options) -> Result<Self> {
+        let new_size = options.new_segment_size()?;
+        options.validate()?;
         let directory = storage.path("");
         let guard = storage.lock().map_err(|e| match e.kind() {
             std::io::ErrorKind::WouldBlock => Error::Locked { path: directory.clone() },
@@ -35,14 +38,14 @@ impl Log {
         })?;
         let found = recover::recover(&*storage, options.verify)?;
         let (size, uuid, recovery, next_index) = match &found {
-            Directory::Empty { .. } => {
-                (options.new_segment_size()?, new_uuid(), Recovery::created(), 1)
+            Directory::Empty { dead } => {
+                (new_size, new_uuid(), Recovery::created(removed(&*storage, dead)), 1)
             }
             Directory::Log(found) => {
                 (found.size, found.uuid, found.report.clone(), found.next_index)
             }
         };
-        options.validate(size)?;
+        options.check_limit(size)?;
         let mut log = Log {
             storage,
             options,
@@ -248,6 +251,10 @@ impl Log {
     }
 }
 
+fn removed(storage: &dyn Storage, names: &[String]) -> Vec<PathBuf> {
+    names.iter().map(|name| storage.path(name)).collect()
+}
+
 fn new_uuid() -> [u8; 16] {
     let mut uuid = [0; 16];
     uuid[..8].copy_from_slice(&prepare::random().to_le_bytes());
@@ -257,11 +264,11 @@ fn new_uuid() -> [u8; 16] {
 
 impl Recovery {
     /// The report of a log that is created.
-    fn created() -> Self {
+    fn created(removed: Vec<PathBuf>) -> Self {
         Recovery {
             ended: Ended::Created,
             segments: Vec::new(),
-            removed: Vec::new(),
+            removed,
             head: Lsn::NONE,
             tail: Lsn::NONE,
             proved: Lsn::NONE,

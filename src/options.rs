@@ -56,8 +56,8 @@ impl Options {
         self
     }
 
-    /// The largest record that is taken, in bytes; at most, and by default,
-    /// 2^28 − 1. Larger ones are refused with [`Error::TooLarge`].
+    /// The largest record that is taken, in bytes: from 1 to 2^28 − 1, which is the
+    /// default. Larger ones are refused with [`Error::TooLarge`].
     ///
     /// A record that does not fit in a segment gets a file of several segment
     /// sizes of its own, which is made while its append waits.
@@ -76,7 +76,7 @@ impl Options {
         self
     }
 
-    /// How many empty segments are kept ready; at least 1, by default 2. One of
+    /// How many empty segments are kept ready: from 1 to 64, by default 2. One of
     /// them is held back for truncating and opening a log whose disk is full.
     pub fn spares(mut self, count: usize) -> Self {
         self.spares = count;
@@ -95,24 +95,25 @@ impl Options {
         self
     }
 
-    /// Whether the options are possible at all; `size` is the log's own.
-    pub(crate) fn validate(&self, size: SegmentSize) -> Result<()> {
-        let check = |holds: bool, option, value, reason| {
-            if holds { Ok(()) } else { Err(Error::InvalidOption { option, value, reason }) }
-        };
+    /// Whether the options are possible at all.
+    pub(crate) fn validate(&self) -> Result<()> {
         check(
             (1..=MAX_RECORD).contains(&self.max_record_size),
             "max_record_size",
             self.max_record_size as u64,
             "from 1 byte to 2^28 - 1 bytes",
         )?;
+        check((1..=64).contains(&self.spares), "spares", self.spares as u64, "from 1 to 64")
+    }
+
+    /// Whether they are possible for a log of this segment size.
+    pub(crate) fn check_limit(&self, size: SegmentSize) -> Result<()> {
         check(
             self.max_log_size / size.bytes() >= 3,
             "max_log_size",
             self.max_log_size,
             "at least three times the log's segment size",
-        )?;
-        check((1..=64).contains(&self.spares), "spares", self.spares as u64, "from 1 to 64")
+        )
     }
 
     /// The segment size of a log that is created.
@@ -123,4 +124,8 @@ impl Options {
             reason: "a power of two from 64 KiB to 4 GiB (1 GiB on 32-bit machines)",
         })
     }
+}
+
+fn check(holds: bool, option: &'static str, value: u64, reason: &'static str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::InvalidOption { option, value, reason }) }
 }

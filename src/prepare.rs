@@ -139,10 +139,13 @@ impl Log {
         Ok(())
     }
 
-    /// Whether `more` bytes of files fit in the log's limit.
-    pub(crate) fn check_size(&self, chain: &Chain, more: u64) -> Result<()> {
+    /// Whether `needed` bytes of files more fit in the log's limit.
+    pub(crate) fn check_size(&self, chain: &Chain, needed: u64) -> Result<()> {
         let (size, max) = (chain.size(), self.options.max_log_size);
-        if size.saturating_add(more) > max { Err(Error::LogFull { size, max }) } else { Ok(()) }
+        if size.saturating_add(needed) > max {
+            return Err(Error::LogFull { size, needed, max });
+        }
+        Ok(())
     }
 
     /// The index of a file that is to be made, of `slots` slots.
@@ -241,7 +244,7 @@ impl Log {
         if segment.id.slots != 1 {
             return Ok(false);
         }
-        let Some(region) = segment.take_unshared(&*self.storage) else { return Ok(false) };
+        let Some(region) = segment.give(&*self.storage) else { return Ok(false) };
         if !region.is_unshared().unwrap_or(false) {
             return Ok(false);
         }
@@ -290,7 +293,7 @@ impl Purpose {
     /// The spares that are not for this purpose.
     pub(crate) fn held_back(self) -> usize {
         match self {
-            Purpose::Records => 1,
+            Purpose::Records(_) => 1,
             Purpose::State => 0,
         }
     }

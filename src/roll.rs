@@ -59,38 +59,37 @@ impl Log {
     #[cold]
     pub(crate) fn make_room(&self, number: u64) -> Result<()> {
         self.check_outside_closure()?;
-        self.with_spares(Purpose::Records, |chain| {
-            if self.ring.active() == number { self.roll(chain).map(Some) } else { Ok(Some(())) }
+        self.with_spares(Purpose::Records(number), |chain| {
+            if self.ring.active() == number { self.roll(chain) } else { Ok(()) }
         })
     }
 
-    /// Calls `f` under the chain lock when there are spares for `purpose` and the
-    /// next seat is free. Makes spares and waits without the lock. If `f` returns
-    /// `None` it is called again.
+    /// Calls `f` under the chain lock when there are spares for `purpose` and the next
+    /// seat is free, or somebody else has rolled. Makes spares and waits without the
+    /// lock.
     pub(crate) fn with_spares<T>(
         &self,
         purpose: Purpose,
-        mut f: impl FnMut(&mut Chain) -> Result<Option<T>>,
+        f: impl FnOnce(&mut Chain) -> Result<T>,
     ) -> Result<T> {
         let _guard = self.guard_against_panic();
         let mut backoff = Backoff::default();
-        let active = self.ring.active();
+        let someone_rolled = || match purpose {
+            Purpose::Records(number) => self.ring.active() != number,
+            Purpose::State => false,
+        };
         loop {
             let mut chain = lock(&self.chain);
             self.check_alive()?;
-            let someone_rolled = purpose == Purpose::Records && self.ring.active() != active;
             let has_spare = chain.spares.len() > purpose.held_back();
-            if someone_rolled || has_spare && self.ring.next_is_free() {
-                if let Some(done) = f(&mut chain)? {
-                    return Ok(done);
-                }
-                continue;
+            if someone_rolled() || has_spare && self.ring.next_is_free() {
+                return f(&mut chain);
             }
             drop(chain);
             if has_spare {
                 backoff.wait(); // for a claim of eight rolls ago
             } else if let Err(error) = self.make_spare(purpose) {
-                if purpose == Purpose::State || self.ring.active() == active {
+                if !someone_rolled() {
                     return Err(error);
                 }
             }
@@ -205,8 +204,13 @@ impl Log {
 
     /// Writes a state frame at the tail: as a claim while the last segment takes any,
     /// behind its end afterwards. `None`: there is no room.
-    pub(crate) fn put_state(&self, chain: &mut Chain, reason: Reason) -> Result<Option<Lsn>> {
-        let payload = self.state(reason, chain.head).encode();
+    pub(crate) fn put_state(
+        &self,
+        chain: &mut Chain,
+        reason: Reason,
+        head: Lsn,
+    ) -> Result<Option<Lsn>> {
+        let payload = self.state(reason, head).encode();
         let active = chain.active().clone();
         if chain.behind_end.is_none() {
             if let Asked::Granted { claim, wake, .. } =
@@ -240,14 +244,20 @@ impl Log {
     ) -> Result<Lsn> {
         self.check_outside_closure()?;
         self.check_alive()?;
+        let one = self.size.bytes();
+        let slots = (FIRST_CLAIM + size + RESERVE).div_ceil(one);
+        // besides it, there is always one before it and one behind
+        let most = (self.options.max_log_size / one).saturating_sub(2);
+        if slots > most {
+            let max = most.saturating_mul(one).saturating_sub(FIRST_CLAIM + RESERVE);
+            return Err(Error::TooLarge { len: size, max });
+        }
         let making = lock(&self.making);
         self.tidy(&making)?;
-        let slots = (FIRST_CLAIM + size + RESERVE).div_ceil(self.size.bytes());
         let slots = u32::try_from(slots).map_err(|_| Error::OutOfPlaces)?;
         let (index, next_index) = {
             let mut chain = lock(&self.chain);
-            let one = self.size.bytes();
-            self.check_size(&chain, (slots as u64 + 1).saturating_mul(one))?;
+            self.check_size(&chain, (slots as u64 + 1).saturating_mul(self.size.bytes()))?;
             (self.take_index(&mut chain, slots)?, self.take_index(&mut chain, 1)?)
         };
         let large = self.new_file(index, slots)?;

@@ -15,6 +15,9 @@ use crate::recover::files::{self, File};
 use crate::recover::predecessor;
 use crate::storage::Storage;
 
+/// Takes what is handed over: place, sequence number, bytes.
+type Visit<'v> = dyn FnMut(Lsn, Option<u64>, &[u8]) + 'v;
+
 /// What was found intact in a damaged log, and what was not.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -40,15 +43,16 @@ pub struct Skipped {
 }
 
 /// Hands every intact record to `visit`, in the order of the log: its place, its
-/// sequence number (0 where that is not known, since its segment's begin is lost),
+/// sequence number (`None` where that is not known, since its segment's begin is
+/// lost),
 /// and its bytes. Batches are whole or left out. Fails only if the directory
 /// cannot be listed.
 ///
 /// Where the log is whole enough to say what was cut away or given up, such files
 /// are left out; else there may be records of them.
-pub(crate) fn salvage(
-    storage: &dyn Storage,
-    visit: &mut dyn FnMut(Lsn, u64, &[u8]),
+pub(crate) fn salvage<'v>(
+    storage: &'v dyn Storage,
+    visit: &'v mut Visit<'v>,
 ) -> crate::Result<Salvaged> {
     let mut salvage =
         Salvage { storage, visit, done: Salvaged::default(), epochs: BTreeSet::new() };
@@ -100,7 +104,7 @@ type Sealed = (u64, u64, u64);
 
 struct Salvage<'v> {
     storage: &'v dyn Storage,
-    visit: &'v mut dyn FnMut(Lsn, u64, &[u8]),
+    visit: &'v mut Visit<'v>,
     done: Salvaged,
     /// All that states named so far.
     epochs: BTreeSet<u32>,

@@ -48,7 +48,10 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 enum Held {
     Kept(Arc<dyn Region>),
-    Loose(Weak<dyn Region>),
+    /// `None`: nobody ever had it.
+    Loose(Option<Weak<dyn Region>>),
+    /// Its file is another segment's by now, or is gone.
+    Given,
 }
 
 /// How far the words have been walked.
@@ -80,8 +83,7 @@ impl Segment {
 
     /// A segment of `len` bytes that is mapped when someone reads it.
     pub(crate) fn unmapped(id: Identity, len: u64) -> Self {
-        let nothing: Weak<NoRegion> = Weak::new();
-        Self::build(id, len, Held::Loose(nothing), len)
+        Self::build(id, len, Held::Loose(None), len)
     }
 
     fn build(id: Identity, len: u64, held: Held, ready: u64) -> Self {
@@ -117,13 +119,16 @@ impl Segment {
     /// The mapping; opened if nobody has it.
     pub(crate) fn region(&self, storage: &dyn Storage) -> Result<Arc<dyn Region>> {
         let mut held = lock(&self.region);
-        match &*held {
+        let loose = match &*held {
             Held::Kept(region) => return Ok(region.clone()),
-            Held::Loose(region) => {
-                if let Some(region) = region.upgrade() {
-                    return Ok(region);
-                }
+            Held::Loose(region) => region.as_ref().and_then(Weak::upgrade),
+            Held::Given => {
+                let gone = std::io::ErrorKind::NotFound;
+                return Err(Error::io("map", self.path(), gone.into()));
             }
+        };
+        if let Some(region) = loose {
+            return Ok(region);
         }
         let name = format::file_name(self.id.index);
         let region: Arc<dyn Region> =
@@ -131,7 +136,7 @@ impl Segment {
         if region.map().len() != self.len {
             return Err(self.damaged(self.len, Damage::FileLength));
         }
-        *held = Held::Loose(Arc::downgrade(&region));
+        *held = Held::Loose(Some(Arc::downgrade(&region)));
         Ok(region)
     }
 
@@ -140,23 +145,24 @@ impl Segment {
     pub(crate) fn loosen(&self) {
         let mut held = lock(&self.region);
         if let Held::Kept(region) = &*held {
-            *held = Held::Loose(Arc::downgrade(region));
+            *held = Held::Loose(Some(Arc::downgrade(region)));
         }
     }
 
-    /// The mapping for writing, if nobody else here has one; nobody gets this one
-    /// from here afterwards.
-    pub(crate) fn take_unshared(&self, storage: &dyn Storage) -> Option<Arc<dyn Region>> {
+    /// The mapping for writing, if nobody else here has one; nobody gets one from here
+    /// afterwards.
+    pub(crate) fn give(&self, storage: &dyn Storage) -> Option<Arc<dyn Region>> {
         let mut held = lock(&self.region);
-        let region = match &*held {
-            Held::Kept(region) => region.clone(),
-            Held::Loose(region) if region.strong_count() > 0 => return None,
+        let given = match std::mem::replace(&mut *held, Held::Given) {
+            Held::Kept(region) => Some(region),
+            Held::Loose(Some(region)) if region.strong_count() > 0 => None,
             Held::Loose(_) => {
-                storage.open(&format::file_name(self.id.index), Access::Write).ok()?.into()
+                let opened = storage.open(&format::file_name(self.id.index), Access::Write);
+                opened.ok().map(Arc::from)
             }
+            Held::Given => None,
         };
-        *held = Held::Loose(Arc::downgrade(&region));
-        (Arc::strong_count(&region) == 1).then_some(region)
+        given.filter(|region| Arc::strong_count(region) == 1)
     }
 
     /// The epochs of frames in it, as far as it can be walked.
@@ -357,31 +363,6 @@ impl Segment {
     pub(crate) fn frame_bytes<'m>(&self, map: &'m Map, offset: u64) -> Result<Option<&'m [u8]>> {
         let frame = self.word_at(map, offset)?;
         Ok(frame.map(|(_, size)| map.published(offset..offset + size)))
-    }
-}
-
-/// What stands where no region ever was.
-#[derive(Debug)]
-enum NoRegion {}
-
-impl Region for NoRegion {
-    fn map(&self) -> &Arc<Map> {
-        match *self {}
-    }
-    fn flush(&self, _: std::ops::Range<u64>) -> std::io::Result<()> {
-        match *self {}
-    }
-    fn populate(&self, _: std::ops::Range<u64>) -> std::io::Result<()> {
-        match *self {}
-    }
-    fn load(&self, _: std::ops::Range<u64>) -> std::io::Result<()> {
-        match *self {}
-    }
-    fn touch(&self, _: std::ops::Range<u64>) {
-        match *self {}
-    }
-    fn is_unshared(&self) -> std::io::Result<bool> {
-        match *self {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! Giving up records at both ends.
 
 use crate::chain::{Chain, Found};
+use crate::cursor::Start;
 use crate::error::{Error, Result};
 use crate::format::{FIRST_FRAME, Kind, Reason};
 use crate::log::{Log, Purpose};
@@ -10,10 +11,21 @@ use crate::scan::Place;
 use crate::segment::Segment;
 use crate::sync::{Arc, Ordering, lock};
 
+/// What a cut leaves to be done.
+struct Cut {
+    at: Lsn,
+    /// The head, which the begin behind the cut names.
+    head: Lsn,
+    /// Dead once the begin behind the cut is durable.
+    dead: Vec<Arc<Segment>>,
+}
+
 impl Log {
     /// Records below `lsn` are given up.
     pub(crate) fn truncate_before(&self, lsn: Lsn) -> Result<()> {
         self.check_outside_closure()?;
+        // As in `truncate_behind`.
+        let _mapped = self.seek(Start::At(lsn));
         self.after_neighbours(lsn, || self.move_head(lsn))
     }
 
@@ -38,54 +50,43 @@ impl Log {
 
     /// A head frame, durable; then the files.
     fn move_head(&self, lsn: Lsn) -> Result<()> {
-        let want = self.with_spares_if_needed(
-            |log, chain| {
-                if lsn <= chain.head {
-                    return Ok(Some(chain.head_named)); // by then it is durable, too
-                }
-                log.check_boundary(chain, lsn)?;
-                let before = std::mem::replace(&mut chain.head, lsn);
-                let put = log.put_state(chain, Reason::Head);
-                match put {
-                    Ok(Some(head)) => chain.head_named = head.0 + 1,
-                    _ => chain.head = before,
-                }
-                Ok(put?.map(|_| chain.head_named))
-            },
-            |log, chain| {
-                // No room for a head frame: the next begin says it.
-                let before = std::mem::replace(&mut chain.head, lsn);
-                let rolled = log.roll(chain);
-                if rolled.is_err() {
-                    chain.head = before;
-                }
-                rolled?;
-                chain.head_named = chain.active().lsn(FIRST_FRAME).0 + 1;
-                Ok(chain.head_named)
-            },
-        )?;
+        let named = {
+            let _guard = self.guard_against_panic();
+            let chain = &mut *lock(&self.chain);
+            self.check_alive()?;
+            self.name_head(chain, lsn)?
+        };
+        let want = match named {
+            Some(want) => want,
+            None => {
+                self.with_spares(Purpose::State, |chain| match self.name_head(chain, lsn)? {
+                    Some(want) => Ok(want),
+                    None => self.roll_for_head(chain, lsn),
+                })?
+            }
+        };
         self.wait_durable(want)?;
         self.retire(lsn)
     }
 
-    /// Tries `first` under the chain lock; if it finds no room, `second` with a spare.
-    fn with_spares_if_needed<T>(
-        &self,
-        mut first: impl FnMut(&Log, &mut Chain) -> Result<Option<T>>,
-        mut second: impl FnMut(&Log, &mut Chain) -> Result<T>,
-    ) -> Result<T> {
-        {
-            let _guard = self.guard_against_panic();
-            let mut chain = lock(&self.chain);
-            self.check_alive()?;
-            if let Some(done) = first(self, &mut chain)? {
-                return Ok(done);
-            }
+    /// Writes a head frame, and returns what must be durable for it to be; `None` if
+    /// there is no room for one.
+    fn name_head(&self, chain: &mut Chain, lsn: Lsn) -> Result<Option<u64>> {
+        if lsn > chain.head {
+            self.check_boundary(chain, lsn)?;
+            let Some(head) = self.put_state(chain, Reason::Head, lsn)? else { return Ok(None) };
+            chain.head = lsn;
+            chain.head_named = head.0 + 1;
         }
-        self.with_spares(Purpose::State, |chain| match first(self, chain)? {
-            Some(done) => Ok(Some(done)),
-            None => second(self, chain).map(Some),
-        })
+        Ok(Some(chain.head_named))
+    }
+
+    /// Names the head in the begin of another segment.
+    fn roll_for_head(&self, chain: &mut Chain, lsn: Lsn) -> Result<u64> {
+        let before = std::mem::replace(&mut chain.head, lsn);
+        self.roll(chain).inspect_err(|_| chain.head = before)?;
+        chain.head_named = chain.active().lsn(FIRST_FRAME).0 + 1;
+        Ok(chain.head_named)
     }
 
     /// Whether the log can begin at `lsn`: a batch begins there, or it is the tail.
@@ -175,61 +176,59 @@ impl Log {
         self.tidy(&lock(&self.making))
     }
 
-    /// Everything behind the record at `lsn` is given up.
-    pub(crate) fn truncate_after(&self, lsn: Lsn) -> Result<()> {
+    /// Everything behind the record at `lsn` is given up, and with `inclusive` that
+    /// record, too.
+    pub(crate) fn truncate_behind(&self, lsn: Lsn, inclusive: bool) -> Result<()> {
         self.check_outside_closure()?;
         // With a neighbour in the middle of an append before the cut, in a segment
         // before, the begin that cuts could not be flushed while the lead is held.
         self.wait_for_neighbours(lsn)?;
+        // Mapped and walked outside the chain lock; what comes of it is seen under it.
+        let _mapped = self.seek(Start::At(lsn));
         // Nobody moves the durable mark between the roll and its begin being durable.
         let lead = self.commit.lead();
         self.commit.check()?;
-        let mut dead = Vec::new();
         let cut = self.with_spares(Purpose::State, |chain| {
-            let (segment, cut) = self.cut_behind(chain, lsn)?;
+            let (segment, place) = self.place_of_cut(chain, lsn, inclusive)?;
             let last = Arc::ptr_eq(&segment, chain.active());
-            if last && self.tail_place(chain).ordinal == cut.ordinal {
-                return Ok(Some(None)); // no record stands behind it
+            if last && self.tail_place(chain).ordinal == place.ordinal {
+                return Ok(None); // no record stands behind it
             }
-            dead = self.cut(chain, &segment, cut)?;
-            Ok(Some(Some(segment.lsn(cut.offset))))
+            self.cut(chain, &segment, place).map(Some)
         })?;
-        let from = self.commit.durable();
+        let Some(Cut { at, mut dead, head }) = cut else { return Ok(()) };
         // The mark may stand in what was cut away: then all before the cut is durable.
-        let from = cut.map_or(from, |cut| from.min(cut.0));
-        self.flush_or_fail(&lead, from)?;
+        self.flush_or_fail(&lead, self.commit.durable().min(at.0))?;
         drop(lead);
-        if cut.is_none() {
-            return self.wait_durable(lsn.0 + 1);
-        }
         // Only now: until the begin is durable, a crash brings them back.
         lock(&self.chain).dead.append(&mut dead);
-        self.tidy(&lock(&self.making))
+        self.retire(head)
     }
 
-    /// The segment of the record at `lsn`, and the end of its batch.
-    fn cut_behind(&self, chain: &mut Chain, lsn: Lsn) -> Result<(Arc<Segment>, Place)> {
+    /// The segment of the record at `lsn`, and where its batch ends, or begins if it is
+    /// to go, too.
+    fn place_of_cut(
+        &self,
+        chain: &mut Chain,
+        lsn: Lsn,
+        inclusive: bool,
+    ) -> Result<(Arc<Segment>, Place)> {
         let (segment, offset) = self.find(chain, lsn)?;
         let region = segment.region(&*self.storage)?;
         let map = region.map();
         let Some(record) = self.record_at(&segment, map, offset)? else {
             return Err(Error::NotARecord { lsn });
         };
-        if record.kind == Kind::More {
-            return Err(Error::InsideBatch { lsn });
+        let divides = !inclusive && record.kind == Kind::More;
+        let cut = segment.boundary_at(map, if inclusive { offset } else { record.end })?;
+        match cut {
+            Some(place) if !divides => Ok((segment, place)),
+            _ => Err(Error::InsideBatch { lsn }),
         }
-        let end = segment.boundary_at(map, record.end)?;
-        Ok((segment, end.ok_or(Error::NotARecord { lsn })?))
     }
 
-    /// The one step that decides: a new segment follows `segment` at `cut`. Returns
-    /// those that are dead once its begin is durable.
-    fn cut(
-        &self,
-        chain: &mut Chain,
-        segment: &Arc<Segment>,
-        cut: Place,
-    ) -> Result<Vec<Arc<Segment>>> {
+    /// The one step that decides: a new segment follows `segment` at `cut`.
+    fn cut(&self, chain: &mut Chain, segment: &Arc<Segment>, cut: Place) -> Result<Cut> {
         self.make_first_pages_ready(chain.spares.front().expect("the caller has seen to a spare"))?;
         self.end_active(chain);
         let spare = chain.spares.pop_front().expect("just seen");
@@ -243,7 +242,12 @@ impl Log {
             last.set_cut(0);
             dead.push(last);
         }
+        let at = segment.lsn(cut.offset);
+        if chain.head == at {
+            // nothing is left: the log begins behind the cut
+            chain.head = Lsn(self.size.base(spare.index) + FIRST_FRAME);
+        }
         self.begin(chain, spare, Predecessor::at(segment, cut));
-        Ok(dead)
+        Ok(Cut { at, head: chain.head, dead })
     }
 }

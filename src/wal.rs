@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
-use crate::cursor::{OwnedRecord, Reader};
+use crate::cursor::Start;
 use crate::error::{Error, Result};
 use crate::follow::Follower;
 use crate::format::{self, Kind, Reason};
@@ -11,11 +11,12 @@ use crate::log::{Granted, Log, Purpose};
 use crate::lsn::Lsn;
 use crate::map::Claim;
 use crate::options::Options;
+use crate::reader::{Reader, Records};
+use crate::record::{OwnedRecord, Record};
 use crate::recover::Recovery;
 use crate::salvage::{self, Salvaged};
 use crate::segment::{self, Building, Stamp};
-use crate::sim::Disk;
-use crate::storage::{Directory, Memory, Storage};
+use crate::storage::{Directory, Disk, Memory, Storage};
 use crate::sync::{Arc, Ordering, lock};
 
 /// A write-ahead log, open for writing.
@@ -61,26 +62,37 @@ impl Options {
     /// [`Error::Locked`] if it is open for writing elsewhere; [`Error::Damaged`],
     /// [`Error::Missing`], [`Error::Undecided`], [`Error::Foreign`] and
     /// [`Error::UnsupportedVersion`] for what lies in the directory, which is then
-    /// left as it is; [`Error::InvalidOption`]; [`Error::Io`].
+    /// left as it is; [`Error::OutOfPlaces`] for a log that was opened 2^32 times;
+    /// [`Error::InvalidOption`]; [`Error::Io`].
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Wal> {
         let method = self.flush_method;
         self.open_in(Box::new(Directory::new(directory.as_ref(), method)))
     }
 
-    /// A new log in memory: nothing outlives it. For tests.
+    /// A new log in memory: nothing outlives it. For tests. Takes as much memory as its
+    /// files would take disk: a small [`segment_size`](Self::segment_size) goes well with
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`]; [`Error::Io`] where there is no memory.
     pub fn in_memory(self) -> Result<Wal> {
         self.open_in(Box::new(Memory::default()))
     }
 
     /// Opens the log on a simulated disk, or creates it there: for crash tests.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
     pub fn open_on(self, disk: &Disk) -> Result<Wal> {
         self.open_in(Box::new(disk.clone()))
     }
 
     /// Hands over what is intact in a directory that [`open`](Self::open) refuses: calls
     /// `visit` for every intact record in the order of the log, with its place, its
-    /// sequence number (0 where that is not known), and its bytes. Batches are whole or
-    /// left out. Returns what was skipped, and why.
+    /// sequence number where that is known, and its bytes. Batches are whole or left
+    /// out. Returns what was skipped, and why.
     ///
     /// Changes nothing, and takes no lock: nobody may write the log meanwhile. Records
     /// that were truncated away may be among those handed over where too little of the
@@ -88,14 +100,25 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the directory cannot be read. A file that cannot is skipped.
+    /// [`Error::Io`] if the directory is not there, or cannot be read. A file that cannot
+    /// is skipped.
     pub fn salvage(
         self,
         directory: impl AsRef<Path>,
-        mut visit: impl FnMut(Lsn, u64, &[u8]),
+        mut visit: impl FnMut(Lsn, Option<u64>, &[u8]),
     ) -> Result<Salvaged> {
-        let directory = Directory::new(directory.as_ref(), self.flush_method);
-        salvage::salvage(&directory, &mut visit)
+        let path = directory.as_ref();
+        std::fs::read_dir(path).map_err(|e| Error::io("read the directory", path, e))?;
+        salvage::salvage(&Directory::new(path, self.flush_method), &mut visit)
+    }
+
+    /// The same on a simulated disk.
+    pub fn salvage_on(
+        self,
+        disk: &Disk,
+        mut visit: impl FnMut(Lsn, Option<u64>, &[u8]),
+    ) -> Result<Salvaged> {
+        salvage::salvage(disk, &mut visit)
     }
 
     fn open_in(self, storage: Box<dyn Storage>) -> Result<Wal> {
@@ -126,29 +149,31 @@ impl Wal {
 
     /// Adds a record and returns where it is.
     ///
-    /// On return the record is readable, and survives the death of the process; a
-    /// power cut it survives after [`sync`](Self::sync). Costs one atomic addition, one
-    /// checksum and one copy: no lock, no allocation, no system call, as long as
-    /// segments are prepared as fast as they fill.
+    /// On return the record is in the mapping: it survives the death of the process; a
+    /// power cut it survives after [`sync`](Self::sync). It is readable at once, unless
+    /// another thread is in the middle of an append before it: then when that ends, and
+    /// if the process dies before, it is given up with that one. Costs one atomic
+    /// addition, one checksum and one copy: no lock, no allocation, no system call, as
+    /// long as segments are prepared as fast as they fill.
     ///
     /// # Errors
     ///
     /// [`Error::TooLarge`]; [`Error::LogFull`] and a full disk ([`Error::is_full`]),
-    /// after which appending goes on once there is room; [`Error::FlushFailed`] for
-    /// ever after a failed flush; [`Error::InsideAppend`]. The record is then not in
-    /// the log.
+    /// after which appending goes on once there is room; [`Error::Io`] if another segment
+    /// could not be made for another reason; [`Error::OutOfPlaces`];
+    /// [`Error::FlushFailed`] for ever after a failed flush; [`Error::InsideAppend`] where
+    /// it would have to go on to another segment inside a closure. The record is then
+    /// not in the log.
     #[inline]
     pub fn append(&self, record: &[u8]) -> Result<Lsn> {
         let size = self.frame_size(record.len())?;
         if size > self.log.max_claim() {
             return self.append_large(size, &[record]);
         }
-        let Granted { claim, wake } = self.log.claim(size, 1)?;
+        let Granted { claim, after } = self.log.claim(size, 1)?;
         let seed = claim.seed();
         let lsn = segment::put(claim, self.log.stamp(), Kind::Record, seed, record);
-        if let Some(seat) = wake {
-            self.log.waiters.published(&seat.slot);
-        }
+        drop(after);
         Ok(lsn)
     }
 
@@ -173,8 +198,7 @@ impl Wal {
         if size > self.log.max_claim() {
             return self.log.append_large(size, 1, building);
         }
-        let Granted { claim, wake } = self.log.claim(size, 1)?;
-        let _waking = wake.map(|seat| Waking { log: &self.log, seat });
+        let Granted { claim, after: _after } = self.log.claim(size, 1)?;
         Ok(building(claim, self.log.stamp()))
     }
 
@@ -201,11 +225,9 @@ impl Wal {
         if size > self.log.max_claim() {
             return self.append_large(size, records);
         }
-        let Granted { claim, wake } = self.log.claim(size, records.len() as u32)?;
+        let Granted { claim, after } = self.log.claim(size, records.len() as u32)?;
         let lsn = segment::put_batch(claim, self.log.stamp(), records);
-        if let Some(seat) = wake {
-            self.log.waiters.published(&seat.slot);
-        }
+        drop(after);
         Ok(lsn)
     }
 
@@ -230,7 +252,9 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// As [`append`](Self::append) and [`sync_to`](Self::sync_to).
+    /// As [`append`](Self::append), and then the record is not in the log; but after
+    /// [`Error::FlushFailed`] it may be there, or not, when the log is opened again.
+    /// [`Error::CutAway`] if it was cut away meanwhile.
     pub fn commit(&self, record: &[u8]) -> Result<Lsn> {
         self.log.check_outside_closure()?;
         let lsn = self.append(record)?;
@@ -259,8 +283,8 @@ impl Wal {
     /// # Errors
     ///
     /// As [`sync`](Self::sync); [`Error::OutOfLog`] if nothing was appended there yet;
-    /// [`Error::CutAway`] if the record was, before or meanwhile. For a record below the
-    /// head, waits until that is durably given up.
+    /// [`Error::NotARecord`] if no frame begins there; [`Error::CutAway`] if the record was,
+    /// before or meanwhile. For a record below the head, waits until that is durably given up.
     pub fn sync_to(&self, lsn: Lsn) -> Result<()> {
         self.log.check_outside_closure()?;
         let given_up = {
@@ -280,7 +304,13 @@ impl Wal {
         };
         match given_up {
             Some(head_named) => self.log.wait_durable(head_named),
-            None => self.wait_for(lsn),
+            None => {
+                self.wait_for(lsn)?;
+                match self.log.seek(Start::At(lsn)) {
+                    Err(error @ Error::NotARecord { .. }) => Err(error),
+                    _ => Ok(()), // there, or given up meanwhile
+                }
+            }
         }
     }
 
@@ -301,7 +331,8 @@ impl Wal {
         Lsn(self.log.commit.durable())
     }
 
-    /// The head: the place of the first record that is not given up, or of the tail.
+    /// The head: no record of the log is below it. The first record is there or further
+    /// on.
     pub fn head_lsn(&self) -> Lsn {
         self.log.head()
     }
@@ -313,20 +344,20 @@ impl Wal {
     }
 
     /// Goes on in another segment: what was appended before can then be given up
-    /// whole. Nothing is flushed.
+    /// whole. Nothing is flushed. A segment without records is left as it is.
     ///
     /// # Errors
     ///
-    /// As [`append`](Self::append).
+    /// As [`append`](Self::append), without [`Error::TooLarge`].
     pub fn rotate(&self) -> Result<()> {
         self.log.check_outside_closure()?;
         let active = self.log.ring.active();
-        self.log.with_spares(Purpose::Records, |chain| {
+        self.log.with_spares(Purpose::Records(active), |chain| {
             // somebody else's roll is as good, and an empty segment is as good as a new one
             if self.log.ring.active() == active && !self.log.is_empty(chain) {
                 self.log.roll(chain)?;
             }
-            Ok(Some(()))
+            Ok(())
         })
     }
 
@@ -362,7 +393,19 @@ impl Wal {
     /// disk; [`Error::FlushFailed`]; [`Error::InsideAppend`]; [`Error::Io`] if a file could
     /// not be removed, as for [`truncate_before`](Self::truncate_before).
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
-        self.log.truncate_after(lsn)
+        self.log.truncate_behind(lsn, false)
+    }
+
+    /// Gives up the record at `lsn` and every one behind it: as
+    /// [`truncate_after`](Self::truncate_after), for who has no record to keep. The next
+    /// record gets the number of the one at `lsn`, which may be the first of the log.
+    ///
+    /// # Errors
+    ///
+    /// As [`truncate_after`](Self::truncate_after); [`Error::InsideBatch`] if the
+    /// record's batch begins before it.
+    pub fn truncate_from(&self, lsn: Lsn) -> Result<()> {
+        self.log.truncate_behind(lsn, true)
     }
 
     /// A reader: iterates over the log, forwards and backwards, without copying.
@@ -379,13 +422,16 @@ impl Wal {
         Follower::new(self.log.clone(), lsn)
     }
 
-    /// The record at `lsn`, verified, to keep. O(1), costs a reference count.
+    /// The record at `lsn`, verified, to keep. O(1), once its segment has been walked,
+    /// which the first of such calls does (some ten milliseconds for 64 MiB of small
+    /// records); costs two reference counts.
     ///
     /// # Errors
     ///
     /// [`Error::NotARecord`], [`Error::Abandoned`], [`Error::Truncated`],
-    /// [`Error::CutAway`], [`Error::OutOfLog`]; [`Error::Damaged`] if it is no longer
-    /// intact.
+    /// [`Error::CutAway`], [`Error::OutOfLog`]; [`Error::UnderWay`] if an append before it
+    /// is in the middle; [`Error::Damaged`] if it is no longer intact; [`Error::Io`] if its
+    /// file could not be mapped.
     pub fn read(&self, lsn: Lsn) -> Result<OwnedRecord> {
         self.log.read(lsn)
     }
@@ -419,7 +465,7 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// [`Error::FlushFailed`]. The log is closed all the same.
+    /// [`Error::FlushFailed`]; [`Error::InsideAppend`]. The log is closed all the same.
     pub fn close(mut self) -> Result<()> {
         self.end()
     }
@@ -441,38 +487,31 @@ impl Drop for Wal {
 }
 
 impl Log {
-    /// The last frame of this opening, once all before it is durable.
+    /// Ends the log for writing, and tells all who wait.
     fn close(&self) -> Result<()> {
-        self.commit.check()?;
-        self.wait_tail_durable()?;
-        let closing = {
-            let chain = &mut *lock(&self.chain);
-            // Release pairs with the Acquire in `check_alive`.
-            self.closed.store(true, Ordering::Release);
-            let tail = self.tail(chain);
-            // A full reserve is no reason to fail: the next opening says "unclosed".
-            if tail == Lsn(self.commit.durable()) {
-                self.put_state(chain, Reason::Close)?
-            } else {
-                None
-            }
-        };
-        let closed = closing.map_or(Ok(()), |lsn| self.wait_durable(lsn.0 + 1));
+        let closed = self.put_close();
+        // Release pairs with the Acquire in `check_alive`.
+        self.closed.store(true, Ordering::Release);
         self.ring.active_seat().slot.close();
         self.waiters.wake_all();
         closed
     }
-}
 
-/// Wakes a sleeper when the frame it asked for is published, or abandoned.
-struct Waking<'l> {
-    log: &'l Log,
-    seat: &'l crate::ring::Seat,
-}
-
-impl Drop for Waking<'_> {
-    fn drop(&mut self) {
-        self.log.waiters.published(&self.seat.slot);
+    /// The last frame of this opening, once all before it is durable.
+    fn put_close(&self) -> Result<()> {
+        self.commit.check()?;
+        self.wait_tail_durable()?;
+        let closing = {
+            let chain = &mut *lock(&self.chain);
+            let tail = self.tail(chain);
+            // A full reserve is no reason to fail: the next opening says "unclosed".
+            if tail == Lsn(self.commit.durable()) {
+                self.put_state(chain, Reason::Close, chain.head)?
+            } else {
+                None
+            }
+        };
+        closing.map_or(Ok(()), |lsn| self.wait_durable(lsn.0 + 1))
     }
 }
 
@@ -482,7 +521,7 @@ const _: () = {
     shared::<Reader>();
     shared::<Follower>();
     shared::<OwnedRecord>();
-    shared::<crate::cursor::Record<'_>>();
-    shared::<crate::cursor::Records<'_>>();
+    shared::<Record<'_>>();
+    shared::<Records<'_>>();
     shared::<Error>();
 };

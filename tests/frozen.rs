@@ -74,6 +74,7 @@ fn refused(directory: &Path, error: &Error) -> String {
         error => panic!("a frozen log is not refused with {error:?}"),
     };
     let salvaged = Options::new().salvage(directory, |lsn, sequence, data| {
+        let sequence = sequence.unwrap_or(0);
         writeln!(said, "salvaged {sequence} at {lsn}: {}", content(data)).unwrap();
     });
     salvaged.unwrap();

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -274,7 +275,7 @@ fn an_owned_record_outlives_its_reader_its_segment_and_the_log() {
     let directory = TempDir::new();
     let wal = small().open(&directory).unwrap();
     let lsn = wal.append(b"kept for long").unwrap();
-    let owned = wal.reader().iter().next().unwrap().unwrap().to_owned();
+    let owned = wal.reader().iter().next().unwrap().unwrap().keep();
     append_all(&wal, (0..100).map(|_| [1; 3000]));
     wal.truncate_before(wal.next_lsn()).unwrap();
     assert!(matches!(wal.read(lsn), Err(Error::Truncated { .. })));
@@ -545,4 +546,63 @@ fn everything_public_says_something_in_debug() {
     let said = format!("{record:?} {:?}", wal.read(lsn).unwrap());
     assert!(said.contains("sequence: 1") && !said.contains("secret"), "{said}");
     let _ = format!("{wal:?} {reader:?} {:?} {:?}", reader.iter(), reader.backwards());
+}
+
+#[test]
+fn what_stands_behind_an_append_under_way_is_told_to_be_so_and_can_be_waited_for() {
+    let wal = small().in_memory().unwrap();
+    let (begun, ended) = (Barrier::new(2), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            wal.append_with(9, |bytes| {
+                begun.wait();
+                ended.wait();
+                bytes.copy_from_slice(b"the first");
+            })
+        });
+        begun.wait();
+        let second = wal.append(b"the second").unwrap();
+        assert!(matches!(wal.read(second), Err(Error::UnderWay { lsn }) if lsn == second));
+        let mut follower = wal.follow(second).unwrap();
+        let reader = wal.reader();
+        let mut records = reader.from(second);
+        assert!(follower.try_next().unwrap().is_none());
+        assert!(records.next().is_none());
+        ended.wait();
+        assert_eq!(follower.wait(Duration::from_secs(60)).unwrap().data(), b"the second");
+        assert_eq!(records.next().unwrap().unwrap().data(), b"the second");
+        assert_eq!(wal.read(second).unwrap().data(), b"the second");
+    });
+}
+
+#[test]
+fn reading_beside_appends_and_truncations_finds_its_place() {
+    let wal = small().in_memory().unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    wal.append(&[1; 500]).unwrap();
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                wal.truncate_before(wal.next_lsn()).unwrap();
+            }
+        });
+        for _ in 0..300 {
+            let reader = wal.reader();
+            reader.iter().next().map(Result::unwrap);
+            reader.backwards().take(50).for_each(|record| {
+                record.unwrap();
+            });
+            match wal.follow(wal.next_lsn()) {
+                Ok(_) | Err(Error::Truncated { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }

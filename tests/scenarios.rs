@@ -668,8 +668,12 @@ fn options_that_cannot_be_change_no_file() {
         assert!(matches!(refused(&empty, options), Error::InvalidOption { .. }));
         assert_eq!(empty.files(), [""; 0]);
     }
+    assert!(matches!(
+        refused(&left, Options::new().segment_size(1000)),
+        Error::InvalidOption { .. }
+    ));
     // the size of a log that exists is its own
-    let wal = Options::new().segment_size(1000).open_on(&left).unwrap();
+    let wal = Options::new().segment_size(1 << 20).open_on(&left).unwrap();
     assert_eq!(wal.segment_size(), SEGMENT);
 }
 

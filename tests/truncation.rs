@@ -473,3 +473,36 @@ fn cuts_beside_writers_lose_only_what_is_behind_them() {
     drop(wal);
     assert_eq!(check(&small().open(&directory).unwrap()), count);
 }
+
+#[test]
+fn a_cut_before_the_first_record_leaves_an_empty_log_that_begins_again() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let first = wal.commit(b"conflicting").unwrap();
+    append_all(&wal, (0..50).map(|_| [1; 3000]));
+    wal.truncate_from(first).unwrap();
+    assert_eq!(wal.reader().iter().count(), 0);
+    assert_eq!(wal.reader().backwards().count(), 0);
+    assert!(matches!(wal.read(first), Err(Error::Truncated { .. } | Error::CutAway { .. })));
+    drop(wal);
+    let wal = small().open(&directory).unwrap();
+    assert_eq!(wal.reader().iter().count(), 0);
+    let again = wal.commit(b"agreed").unwrap();
+    assert!(again > first);
+    assert_eq!(wal.read(again).unwrap().sequence(), 1);
+    assert_eq!(texts(&wal), ["agreed"]);
+}
+
+#[test]
+fn a_cut_at_a_record_takes_it_and_what_is_behind_it() {
+    let wal = small().in_memory().unwrap();
+    wal.append(b"one").unwrap();
+    let two = wal.append(b"two").unwrap();
+    wal.append_batch(&[b"three", b"four"]).unwrap();
+    wal.truncate_from(two).unwrap();
+    let batch = wal.append_batch(&[b"2".as_slice(), b"3"]).unwrap();
+    let inside = wal.reader().from_sequence(3).next().unwrap().unwrap().lsn();
+    assert_eq!(inside, batch);
+    assert!(matches!(wal.truncate_from(inside), Err(Error::InsideBatch { .. })));
+    assert_eq!(texts(&wal), ["one", "2", "3"]);
+}

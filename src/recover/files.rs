@@ -192,7 +192,9 @@ pub(crate) fn fits(below: &[File], file: &File) -> Result<()> {
         return Err(Error::Foreign { path: file.path.clone(), other: lowest.path.clone() });
     }
     match below.last() {
-        Some(last) if last.last_index() >= file.header.index => Err(file.damaged(0, Damage::Name)),
+        Some(last) if last.last_index() >= file.header.index => {
+            Err(file.damaged(0, Damage::Overlap))
+        }
         _ => Ok(()),
     }
 }

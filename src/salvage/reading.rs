@@ -126,7 +126,7 @@ impl Salvage<'_> {
 
     fn record(&mut self, stretch: &Stretch<'_>, lsn: Lsn, ordinal: u32, frame: &Frame<'_>) {
         self.done.records += 1;
-        (self.visit)(lsn, stretch.sequence(ordinal).unwrap_or(0), frame.payload);
+        (self.visit)(lsn, stretch.sequence(ordinal), frame.payload);
     }
 
     /// Searches on behind a break, from `at`; `from` is where the skipped part

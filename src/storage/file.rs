@@ -70,7 +70,8 @@ impl Directory {
 
 impl Storage for Directory {
     fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        // joining nothing would add a separator
+        if name.is_empty() { self.path.clone() } else { self.path.join(name) }
     }
 
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {

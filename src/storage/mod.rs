@@ -36,7 +36,7 @@ pub enum FlushMethod {
 
 /// A directory of named regions.
 pub(crate) trait Storage: Debug + Send + Sync {
-    /// The name as users know it, for messages.
+    /// The name as users know it, for messages; of nothing, the directory's own.
     fn path(&self, name: &str) -> PathBuf;
 
     /// Makes the directory if it is not there, durably, and locks it against other

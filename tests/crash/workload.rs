@@ -124,7 +124,8 @@ impl Writer<'_> {
         match done {
             Ok(()) => Ok(()),
             Err(Error::FlushFailed { .. }) => Err(self.has_failed()),
-            Err(error) if error.is_full() => {
+            // full, or a record that this log's limit never leaves room for
+            Err(error) if error.is_full() || matches!(error, Error::TooLarge { .. }) => {
                 self.truncate_before().or_else(|error| self.allow("truncate_before", error))
             }
             Err(error) => self.allow(call, error),

@@ -79,6 +79,24 @@ fn a_slot_waits_for_all_who_were_refused_before_its_next_life() {
 }
 
 #[test]
+fn a_claimer_who_was_refused_late_takes_nothing_from_the_next_life() {
+    model(2, || {
+        // both wait for a mark that freezes: one may do so until long after
+        let frozen = Spare { ready: 0, room: Some(0), stale: false };
+        let log = Small::new(2, &[frozen, READY, READY, READY]);
+        let writers = [b"record a", b"record b"].map(|record| {
+            let log = log.clone();
+            spawn(move || log.append(record))
+        });
+        assert!(log.roll(None) && log.roll(None));
+        let mine = [b"record c", b"record d"].map(|record| log.append(record));
+        let [a, b] = writers.map(|writer| writer.join().unwrap());
+        assert!(a.is_some() && b.is_some());
+        log.holds([a, b, mine[0], mine[1]]);
+    });
+}
+
+#[test]
 fn who_works_ahead_in_a_seat_leaves_alone_what_is_claimed_in_its_next_life() {
     model(None, || {
         let low = Spare { ready: 0, room: None, stale: false };

@@ -6,14 +6,14 @@ use crate::format::{self, FIRST_FRAME};
 use crate::salvage::{Salvaged, salvage};
 use crate::storage::Storage;
 
-/// The records, with their sequence numbers, and what was skipped.
+/// The records, with their sequence numbers (0: not known), and what was skipped.
 fn salvaged(dir: &Dir) -> (Vec<(u64, String)>, Salvaged) {
     let mut records = Vec::new();
     let mut last = 0;
     let done = salvage(&dir.0, &mut |lsn, sequence, bytes| {
         assert!(lsn.0 > last, "in the order of the log");
         last = lsn.0;
-        records.push((sequence, String::from_utf8_lossy(bytes).into_owned()));
+        records.push((sequence.unwrap_or(0), String::from_utf8_lossy(bytes).into_owned()));
     });
     let done = done.unwrap();
     assert_eq!(done.records, records.len() as u64);

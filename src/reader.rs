@@ -1,0 +1,264 @@
+//! Readers: iterators over the log, in both directions, borrowing from the maps.
+//!
+//! Forwards, each frame says where the next one is; backwards, a block is walked
+//! forwards and handed out from its end. Whoever reads holds the regions of the
+//! segments it has come through, so what it was handed stays true whatever becomes
+//! of the files.
+
+use std::iter::FusedIterator;
+use std::sync::OnceLock;
+
+use crate::cursor::{Position, Start, Step};
+use crate::error::{Error, Result};
+use crate::format::{FIRST_FRAME, Kind};
+use crate::log::Log;
+use crate::lsn::Lsn;
+use crate::record::{Record, RecordAt, View};
+use crate::sync::Arc;
+
+/// Where reading starts: holds the mappings of all segments that were read through
+/// it, so that their records are plain slices. For a reader that lives long, follow
+/// the log with a [`Follower`](crate::Follower), which holds one segment at a time.
+///
+/// A reader needs no lock, and hinders nobody: the files that it reads may be
+/// truncated away meanwhile.
+#[derive(Debug)]
+pub struct Reader {
+    log: Arc<Log>,
+    held: OnceLock<Box<HeldView>>,
+}
+
+/// A list that only grows: what is in it can be borrowed as long as the reader.
+#[derive(Debug)]
+struct HeldView {
+    view: View,
+    next: OnceLock<Box<HeldView>>,
+}
+
+impl Drop for HeldView {
+    fn drop(&mut self) {
+        // one by one: a log has more segments than a stack has room for
+        let mut next = self.next.take();
+        while let Some(mut held) = next {
+            next = held.next.take();
+        }
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(log: Arc<Log>) -> Self {
+        Reader { log, held: OnceLock::new() }
+    }
+
+    /// Holds a view as long as this reader lives.
+    fn hold(&self, view: View) -> &View {
+        let mut place = &self.held;
+        loop {
+            let held = place
+                .get_or_init(|| Box::new(HeldView { view: view.clone(), next: OnceLock::new() }));
+            if Arc::ptr_eq(&held.view.segment, &view.segment) {
+                return &held.view;
+            }
+            place = &held.next;
+        }
+    }
+
+    /// All records, from the head on.
+    pub fn iter(&self) -> Records<'_> {
+        self.records(self.log.seek(Start::Head))
+    }
+
+    /// The records from `lsn` on, which is where one begins, or the tail. If it is
+    /// neither, the first item is the error: [`Error::NotARecord`],
+    /// [`Error::Truncated`], [`Error::CutAway`] or [`Error::OutOfLog`].
+    ///
+    /// O(1), however far `lsn` is from the head, once its segment has been walked.
+    pub fn from(&self, lsn: Lsn) -> Records<'_> {
+        self.records(self.log.seek(Start::At(lsn)))
+    }
+
+    /// The records from the one with this number on; an abandoned one counts. If
+    /// there is none, the first item is [`Error::NoSuchSequence`].
+    pub fn from_sequence(&self, sequence: u64) -> Records<'_> {
+        self.records(self.log.seek_sequence(sequence))
+    }
+
+    fn records(&self, start: Result<(View, Position)>) -> Records<'_> {
+        let at = At::of(start.map(|(view, position)| (self.hold(view), position)));
+        Records { reader: self, at, durable_only: false, abandoned: false }
+    }
+
+    /// The records from the last one back to the head.
+    pub fn backwards(&self) -> Backwards<'_> {
+        self.back_from(Start::Tail)
+    }
+
+    /// The records before `lsn`, the nearest first. `lsn` is as for
+    /// [`from`](Self::from).
+    pub fn backwards_from(&self, lsn: Lsn) -> Backwards<'_> {
+        self.back_from(Start::At(lsn))
+    }
+
+    fn back_from(&self, start: Start) -> Backwards<'_> {
+        let start = self.log.seek(start).map(|(view, position)| (view, position.offset()));
+        let start = start.and_then(|start| self.log.published_before(start));
+        let at = At::of(start.map(|(view, offset)| (self.hold(view), offset)));
+        Backwards { reader: self, at, block: Vec::new() }
+    }
+}
+
+/// Where an iterator stands.
+#[derive(Debug)]
+enum At<T> {
+    Place(T),
+    /// Still to be told.
+    Failed(Error),
+    Ended,
+}
+
+impl<T> At<T> {
+    fn of(start: Result<T>) -> Self {
+        start.map_or_else(At::Failed, At::Place)
+    }
+
+    /// The place; `None` at the end, and once an error was told.
+    fn place(&mut self) -> Result<Option<&mut T>> {
+        if matches!(self, At::Failed(_)) {
+            if let At::Failed(error) = std::mem::replace(self, At::Ended) {
+                return Err(error);
+            }
+        }
+        Ok(match self {
+            At::Place(place) => Some(place),
+            _ => None,
+        })
+    }
+}
+
+/// An iterator over the records of a log, forwards: made by [`Reader`].
+///
+/// It ends at the tail, and goes on there when it is asked again later. An error is
+/// the last item. Checks are verified on the way, unless
+/// [`unverified`](Self::unverified) was said.
+#[derive(Debug)]
+pub struct Records<'r> {
+    reader: &'r Reader,
+    at: At<(&'r View, Position)>,
+    durable_only: bool,
+    abandoned: bool,
+}
+
+impl Records<'_> {
+    /// Only what is durable: what a power cut now would leave.
+    pub fn durable(mut self) -> Self {
+        self.durable_only = true;
+        self
+    }
+
+    /// Does not verify the checksums: for what was verified on opening, or written
+    /// since.
+    pub fn unverified(mut self) -> Self {
+        if let At::Place((_, position)) = &mut self.at {
+            *position = position.unverified();
+        }
+        self
+    }
+
+    /// Hands out abandoned claims, too: see [`Record::is_abandoned`].
+    pub fn with_abandoned(mut self) -> Self {
+        self.abandoned = true;
+        self
+    }
+}
+
+impl<'r> Records<'r> {
+    fn step(&mut self) -> Result<Option<Record<'r>>> {
+        let log = &*self.reader.log;
+        let Some((view, position)) = self.at.place()? else { return Ok(None) };
+        loop {
+            let limit = if self.durable_only { log.commit.durable() } else { u64::MAX };
+            match view.step(position, limit)? {
+                Step::Record(at) => {
+                    if at.kind != Kind::Abandoned || self.abandoned {
+                        return Ok(Some(view.record(at)));
+                    }
+                }
+                Step::Tail => return Ok(None),
+                Step::Complete => {
+                    let Some(next) = log.view_behind(&view.segment)? else {
+                        return Ok(None);
+                    };
+                    *view = self.reader.hold(next);
+                    *position = position.in_next();
+                }
+            }
+        }
+    }
+}
+
+impl<'r> Iterator for Records<'r> {
+    type Item = Result<Record<'r>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.step().transpose();
+        if let Some(Err(_)) = item {
+            self.at = At::Ended;
+        }
+        item
+    }
+}
+
+/// An iterator over the records of a log, backwards: made by [`Reader`]. Checks are
+/// verified.
+#[derive(Debug)]
+pub struct Backwards<'r> {
+    reader: &'r Reader,
+    /// Records before this offset are still to come.
+    at: At<(&'r View, u64)>,
+    /// Those of the current block, nearest last.
+    block: Vec<RecordAt>,
+}
+
+impl<'r> Backwards<'r> {
+    fn step(&mut self) -> Result<Option<Record<'r>>> {
+        let log = &*self.reader.log;
+        let Some((view, offset)) = self.at.place()? else { return Ok(None) };
+        loop {
+            if let Some(at) = self.block.pop() {
+                if view.segment.lsn(at.offset) < log.head() {
+                    return Ok(None);
+                }
+                return Ok(Some(view.record(at)));
+            }
+            if *offset <= FIRST_FRAME {
+                let Some(before) = log.view_before(&view.segment)? else { return Ok(None) };
+                *view = self.reader.hold(before);
+                *offset = view.segment.published(view.map())?.at.offset;
+            }
+            let block = view.segment.block_before(view.map(), *offset)?;
+            let mut position = log.position(view, block.offset)?;
+            while position.offset() < *offset {
+                match view.step(&mut position, view.segment.lsn(*offset).0)? {
+                    Step::Record(at) if at.kind != Kind::Abandoned => self.block.push(at),
+                    Step::Record(_) => {}
+                    Step::Complete | Step::Tail => break,
+                }
+            }
+            *offset = block.offset;
+        }
+    }
+}
+
+impl<'r> Iterator for Backwards<'r> {
+    type Item = Result<Record<'r>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.step().transpose();
+        if !matches!(item, Some(Ok(_))) {
+            self.at = At::Ended;
+        }
+        item
+    }
+}
+
+impl FusedIterator for Backwards<'_> {}
