@@ -62,7 +62,7 @@ fn a_late_claimer_who_looks_first_claims_in_the_life_that_it_saw() {
 
 #[test]
 fn a_slot_waits_for_all_who_were_refused_before_its_next_life() {
-    model(2, || {
+    model(4, || {
         // one claim crosses the frozen mark, the other the limit: the first notes the
         // end last, and whoever rolls may see nothing of the second but its count
         let frozen = Spare { ready: 0, room: Some(0), stale: false };
@@ -83,7 +83,7 @@ fn a_claimer_who_was_refused_late_takes_nothing_from_the_next_life() {
     model(2, || {
         // both wait for a mark that freezes: one may do so until long after
         let frozen = Spare { ready: 0, room: Some(0), stale: false };
-        let log = Small::new(2, &[frozen, READY, READY, READY]);
+        let log = Small::new(2, &[frozen, READY, READY, READY, READY]);
         let writers = [b"record a", b"record b"].map(|record| {
             let log = log.clone();
             spawn(move || log.append(record))
