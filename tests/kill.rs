@@ -181,7 +181,7 @@ fn compare(
 ) -> (usize, usize) {
     assert!(head >= noted.head, "the head went back");
     let first = now.keys().next().copied().unwrap_or(u64::MAX);
-    if let Some((lsn, name)) = before.range(noted.wanted_head..first).next() {
+    if let Some((lsn, name)) = before.range(noted.wanted_head.min(first)..first).next() {
         panic!("{name:?} at {lsn:#x} was given up by nobody");
     }
     // what an earlier opening found is there, but for what was given up
