@@ -22,7 +22,8 @@ pub(crate) struct Chain {
     pub(crate) head: Lsn,
     /// When everything below this is durable, so is the head.
     pub(crate) head_named: u64,
-    /// What `truncate_after` took out of the log since it was opened, as LSNs.
+    /// What `truncate_after` took out of the log since it was opened, as LSNs:
+    /// ascending, and apart.
     pub(crate) cuts: Vec<Range<u64>>,
     /// Retired or cut away; their files are still there.
     pub(crate) dead: Vec<Arc<Segment>>,
@@ -80,7 +81,19 @@ impl Chain {
     }
 
     pub(crate) fn is_cut_away(&self, lsn: Lsn) -> bool {
-        self.cuts.iter().any(|cut| cut.contains(&lsn.0))
+        let after = self.cuts.partition_point(|cut| cut.start <= lsn.0);
+        after.checked_sub(1).is_some_and(|i| self.cuts[i].contains(&lsn.0))
+    }
+
+    /// Notes a cut, which takes those behind its beginning in.
+    pub(crate) fn note_cut(&mut self, cut: Range<u64>) {
+        while self.cuts.last().is_some_and(|last| last.start >= cut.start) {
+            self.cuts.pop();
+        }
+        // below the head nobody asks any more
+        let head = self.head.0;
+        self.cuts.retain(|cut| cut.end > head);
+        self.cuts.push(cut);
     }
 
     /// The live segment behind `segment`; `None` if that is the last one.
@@ -115,10 +128,12 @@ impl Chain {
     /// scarcer than disk. They are durable to their end.
     pub(crate) fn loosen_old(&self, durable: u64) {
         const KEPT: usize = 64;
-        let Some(last) = self.live.len().checked_sub(KEPT) else { return };
-        // one a roll; those below it were loosened before
-        if self.live.get(last + 1).is_some_and(|next| next.lsn(0).0 <= durable) {
-            self.live[last].loosen();
+        let old = self.live.len().saturating_sub(KEPT);
+        for i in (0..old).rev() {
+            let is_durable = self.live[i + 1].lsn(0).0 <= durable;
+            if is_durable && !self.live[i].loosen() {
+                break; // those before it were loosened when it was
+            }
         }
     }
 

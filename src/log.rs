@@ -108,7 +108,7 @@ pub(crate) struct Inside;
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.with_borrow_mut(|inside| inside.pop());
+        let _ = INSIDE.try_with(|inside| inside.borrow_mut().pop());
     }
 }
 
@@ -163,8 +163,9 @@ impl Log {
     /// Refuses what would wait for the closure that this thread is in.
     pub(crate) fn check_outside_closure(&self) -> Result<()> {
         let me = std::ptr::from_ref(self).addr();
-        let inside = INSIDE.with_borrow(|inside| inside.contains(&me));
-        if inside { Err(Error::InsideAppend) } else { Ok(()) }
+        // a thread that ends, and has dropped it, is in no closure
+        let inside = INSIDE.try_with(|inside| inside.borrow().contains(&me));
+        if inside.unwrap_or(false) { Err(Error::InsideAppend) } else { Ok(()) }
     }
 
     /// Waits until everything below `want` is durable, flushing where nobody does.
@@ -191,13 +192,7 @@ impl Log {
     /// The same from a place on. Whoever led the flush that failed is told what
     /// everybody is told afterwards.
     pub(crate) fn flush_or_fail(&self, lead: &Lead<'_>, from: u64) -> Result<()> {
-        self.flush_from(lead, from).or_else(|error| match error {
-            Error::Io { source, .. } => {
-                self.fail(source);
-                self.commit.check()
-            }
-            error => Err(error),
-        })
+        self.flush_from(lead, from).or_else(|error| self.commit.check().and(Err(error)))
     }
 
     pub(crate) fn flush_from(&self, lead: &Lead<'_>, from: u64) -> Result<()> {
@@ -211,7 +206,11 @@ impl Log {
             let end = published.at.offset;
             if start < end {
                 count(&self.counters.flushes);
-                region.flush(start..end).map_err(|e| Error::io("flush", segment.path(), e))?;
+                region.flush(start..end).map_err(|e| {
+                    let source = Arc::new(e);
+                    self.fail(source.clone());
+                    Error::Io { action: "flush", path: segment.path().to_owned(), source }
+                })?;
                 durable = segment.lsn(end).0;
                 if !published.complete {
                     // The kernel protects flushed pages again: take the fault here, not in
@@ -225,6 +224,7 @@ impl Log {
             }
         }
         if durable > from {
+            lock(&self.chain).loosen_old(durable);
             self.waiters.durable_moved();
         }
         Ok(())

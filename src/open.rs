@@ -91,7 +91,7 @@ impl Log {
         self.recovery.head = Lsn(self.size.base(index) + FIRST_FRAME);
         let chain = &mut *lock(&self.chain);
         chain.head = self.recovery.head;
-        self.begin(chain, spare, Predecessor::NONE);
+        self.begin_with(chain, spare, Predecessor::NONE, true);
         Ok(())
     }
 
@@ -139,9 +139,11 @@ impl Log {
                 region.touch(from..end);
                 region.flush(from..end).map_err(|e| Error::io("flush", segment.path(), e))?;
             }
-            // kept: it is written again, or flushed
-            let kept = Segment::new(segment.id.clone(), region, segment.len());
-            chain.live[i] = Arc::new(kept);
+            if last {
+                // kept: frames go there
+                let kept = Segment::new(segment.id.clone(), region, segment.len());
+                chain.live[i] = Arc::new(kept);
+            }
         }
         // a segment ends where its successor says: what lies behind may be torn, and
         // is not walked
@@ -231,15 +233,27 @@ impl Log {
         segment::put(claim, stamp, format::Kind::State, seed, &state.encode());
         let behind = Place { offset: end.offset + STATE_SIZE, ..end };
 
+        segment.set_ready(ready);
         let limit = self.size.bytes() - RESERVE;
-        if segment.id.slots > 1 || behind.offset > limit {
-            map.zero(ready..len);
+        if segment.id.slots > 1 || behind.offset > limit || !self.has_held_back(chain) {
             return self.idle_at(chain, segment, behind);
         }
-        segment.set_ready(ready);
         let seed = format::seed(salt, self.epoch);
         self.ring.activate(Preparing::new(segment.clone(), region, true), seed, behind);
         Ok(())
+    }
+
+    /// Whether there is a spare that is not for records; makes it if there is room. If
+    /// not, the last segment may be the one that was held back: it takes no records.
+    fn has_held_back(&self, chain: &mut Chain) -> bool {
+        if chain.spares.is_empty() {
+            let made = self.check_size(chain, self.size.bytes()).and_then(|()| {
+                let index = self.take_index(chain, 1)?;
+                self.new_file(index, 1)
+            });
+            chain.spares.extend(made.ok());
+        }
+        !chain.spares.is_empty()
     }
 
     /// A segment that takes no claims is the last one: the next append rolls.

@@ -169,10 +169,8 @@ impl Log {
         let path = self.path(&temporary);
         let region: Arc<dyn Region> =
             self.storage.create(&temporary, len).map_err(|e| Error::io("create", &path, e))?.into();
-        self.give_name(index, slots, salt, &*region, &temporary).inspect_err(|_| {
-            // A file too many under either name hurts nobody: openings remove it.
-            let _ = self.storage.remove(&temporary);
-        })?;
+        let named = self.give_name(index, slots, salt, &*region, &temporary);
+        named.inspect_err(|_| self.remove_quietly(&[index]))?;
         Ok(Spare { index, salt, slots, region, stale: false })
     }
 
@@ -231,7 +229,16 @@ impl Log {
         if removed { self.sync_names() } else { Ok(()) }
     }
 
-    pub(crate) fn remove(&self, path: &std::path::Path, index: u64) -> Result<()> {
+    /// Takes away what could not be finished, under either name, as far as that is
+    /// possible: the next opening removes what is left.
+    pub(crate) fn remove_quietly(&self, indexes: &[u64]) {
+        for &index in indexes {
+            let _ = self.storage.remove(&format::temporary_name(index));
+            let _ = self.storage.remove(&format::file_name(index));
+        }
+    }
+
+    fn remove(&self, path: &std::path::Path, index: u64) -> Result<()> {
         match self.storage.remove(&format::file_name(index)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
             _ => Ok(()),
@@ -259,10 +266,7 @@ impl Log {
             let path = self.path(&format::file_name(index));
             region.share().map_err(|e| Error::io("unlock", &path, e))
         });
-        named.inspect_err(|_| {
-            // A file too many under either name hurts nobody: openings remove it.
-            let _ = self.storage.remove(&temporary);
-        })?;
+        named.inspect_err(|_| self.remove_quietly(&[index]))?;
         count(&self.counters.recycled);
         let spare = Spare { index, salt, slots: 1, region, stale: true };
         lock(&self.chain).spares.push_back(spare);

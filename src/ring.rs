@@ -57,14 +57,15 @@ impl Preparing {
 
     /// Moves the mark to `target` at least, and to the next multiple of `step`.
     fn advance(&mut self, slot: &Slot, target: u64, step: u64) -> io::Result<()> {
-        let (from, len) = (slot.ready(), self.segment.len());
+        let (from, len) = (self.segment.ready(), self.segment.len());
         if target <= from {
             return Ok(());
         }
         let to = target.next_multiple_of(step).min(len);
         make_ready(&*self.region, from, to, self.stale)?;
         self.segment.set_ready(to);
-        slot.set_ready(to);
+        // that of a segment that takes no claims is above all there is
+        slot.set_ready(to.max(slot.ready()));
         Ok(())
     }
 }
@@ -124,9 +125,8 @@ impl Ring {
     pub(crate) fn activate_ended(&self, next: Preparing, place: Place) {
         let number = self.active() + 1;
         let seat = self.seat(number);
-        // The mark is beyond any end: nothing is granted that it could stop.
-        seat.begin(next, 0, u64::MAX, place);
-        seat.slot.end_at(place);
+        *lock(&seat.preparing) = Some(next);
+        seat.slot.reset_ended(place);
         // Release: as in `activate`.
         self.active.store(number, Ordering::Release);
     }
@@ -264,6 +264,15 @@ impl Seat {
                 None => backoff.wait(),
             }
         }
+    }
+
+    /// Moves the mark of the last segment, whose claims have ended, to `target` for a
+    /// frame behind them; under the chain lock. `false`: it cannot be moved.
+    pub(crate) fn extend(&self, target: u64) -> bool {
+        let mut preparing = lock(&self.preparing);
+        let Some(preparing) = preparing.as_mut() else { return false };
+        target <= preparing.segment.ready()
+            || !preparing.frozen && preparing.advance(&self.slot, target, PAGE).is_ok()
     }
 
     fn is_free(&self) -> bool {

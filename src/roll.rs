@@ -155,14 +155,34 @@ impl Log {
             .map_err(|e| Error::io("prepare", &self.path(&format::file_name(spare.index)), e))
     }
 
-    /// Makes a spare, whose first pages are ready, the last segment of the log.
+    /// Makes a spare, whose first pages are ready, the last segment of the log. One that
+    /// was held back takes no records: they would use up what truncating a full log
+    /// needs. They wait until there are spares again, and go on in those.
     pub(crate) fn begin(&self, chain: &mut Chain, spare: Spare, after: Predecessor) {
+        let for_records = !chain.spares.is_empty();
+        self.begin_with(chain, spare, after, for_records);
+    }
+
+    /// The same, with records or without.
+    pub(crate) fn begin_with(
+        &self,
+        chain: &mut Chain,
+        spare: Spare,
+        after: Predecessor,
+        for_records: bool,
+    ) {
         let stale = spare.stale;
         let segment = self.begin_segment(chain, spare, after);
         let region = segment.region(&*self.storage).expect("a new segment is mapped");
         let seed = format::seed(segment.id.life.salt, self.epoch);
         let first = Place { offset: FIRST_CLAIM, ordinal: 0 };
-        self.ring.activate(Preparing::new(segment, region, stale), seed, first);
+        let preparing = Preparing::new(segment, region, stale);
+        if for_records {
+            self.ring.activate(preparing, seed, first);
+        } else {
+            self.ring.activate_ended(preparing, first);
+            chain.behind_end = Some(first);
+        }
         count(&self.counters.rolls);
         chain.loosen_old(self.commit.durable());
         self.worker.call();
@@ -210,13 +230,13 @@ impl Log {
         reason: Reason,
         head: Lsn,
     ) -> Result<Option<Lsn>> {
-        let payload = self.state(reason, head).encode();
         let active = chain.active().clone();
         if chain.behind_end.is_none() {
             if let Asked::Granted { claim, wake, .. } =
                 self.ring.active_seat().ask_politely(STATE_SIZE, 0)
             {
                 let (seed, stamp) = (claim.seed(), self.stamp());
+                let payload = self.state(reason, head).encode();
                 let lsn = segment::put(claim, stamp, Kind::State, seed, &payload);
                 if wake {
                     self.waiters.published(&self.ring.active_seat().slot);
@@ -225,9 +245,13 @@ impl Log {
             }
         }
         let at = self.end_active(chain);
-        if at.offset + STATE_SIZE + SEAL_SIZE > active.len() {
+        let behind = at.offset + STATE_SIZE + SEAL_SIZE;
+        if behind > active.len() || !self.ring.active_seat().extend(behind) {
             return Ok(None);
         }
+        // claims that the tail counted may have been refused: the head comes back, too
+        let head = head.min(active.lsn(at.offset));
+        let payload = self.state(reason, head).encode();
         let region = active.region(&*self.storage)?;
         let lsn = self.put_behind_end(&active, &*region, at, self.epoch, Kind::State, &payload);
         chain.behind_end = Some(Place { offset: at.offset + STATE_SIZE, ..at });
@@ -266,13 +290,10 @@ impl Log {
             self.make_first_pages_ready(&next)?;
             Ok(next)
         });
-        let next = next.inspect_err(|_| {
-            // removed by the next opening otherwise
-            let _ = self.storage.remove(&format::file_name(index));
-            let _ = self.storage.remove(&format::file_name(next_index));
-        })?;
+        let next = next.inspect_err(|_| self.remove_quietly(&[index, next_index]))?;
         let region = large.region.clone();
-        let claim = self.chain_large(large, next, region.map(), size, records)?;
+        let chained = self.chain_large(large, next, region.map(), size, records);
+        let claim = chained.inspect_err(|_| self.remove_quietly(&[index, next_index]))?;
         drop(making);
         let lsn = put(claim, self.stamp());
         self.waiters.wake_all();
@@ -320,7 +341,8 @@ impl Log {
         let seal = Seal { next_index: next.index, next_salt: next.salt };
         let end = self.seal(&segment, behind, seal, self.epoch)?;
         self.retire_spares(chain);
-        self.begin(chain, next, Predecessor::at(&segment, end));
+        // the spare that is held back is among those that are made anew
+        self.begin_with(chain, next, Predecessor::at(&segment, end), true);
         Ok(claim)
     }
 

@@ -141,12 +141,12 @@ impl Segment {
     }
 
     /// Keeps the mapping only as long as others have it. For a segment that is
-    /// durable to its end.
-    pub(crate) fn loosen(&self) {
+    /// durable to its end. `false`: that is so already.
+    pub(crate) fn loosen(&self) -> bool {
         let mut held = lock(&self.region);
-        if let Held::Kept(region) = &*held {
-            *held = Held::Loose(Some(Arc::downgrade(region)));
-        }
+        let Held::Kept(region) = &*held else { return false };
+        *held = Held::Loose(Some(Arc::downgrade(region)));
+        true
     }
 
     /// The mapping for writing, if nobody else here has one; nobody gets one from here

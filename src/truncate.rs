@@ -42,8 +42,8 @@ impl Log {
     }
 
     /// Waits until what stands at `lsn` is durable, so that no neighbour is in the
-    /// middle of an append before it.
-    fn wait_for_neighbours(&self, lsn: Lsn) -> Result<()> {
+    /// middle of an append before it; or until it is known that nothing will.
+    pub(crate) fn wait_for_neighbours(&self, lsn: Lsn) -> Result<()> {
         let target = || self.next_lsn().0.min(lsn.0.saturating_add(1));
         self.commit.wait(target, |lead| self.flush(lead))
     }
@@ -75,7 +75,7 @@ impl Log {
         if lsn > chain.head {
             self.check_boundary(chain, lsn)?;
             let Some(head) = self.put_state(chain, Reason::Head, lsn)? else { return Ok(None) };
-            chain.head = lsn;
+            chain.head = lsn.min(head);
             chain.head_named = head.0 + 1;
         }
         Ok(Some(chain.head_named))
@@ -83,7 +83,8 @@ impl Log {
 
     /// Names the head in the begin of another segment.
     fn roll_for_head(&self, chain: &mut Chain, lsn: Lsn) -> Result<u64> {
-        let before = std::mem::replace(&mut chain.head, lsn);
+        let head = lsn.min(self.tail(chain)); // claims below it may have been refused
+        let before = std::mem::replace(&mut chain.head, head);
         self.roll(chain).inspect_err(|_| chain.head = before)?;
         chain.head_named = chain.active().lsn(FIRST_FRAME).0 + 1;
         Ok(chain.head_named)
@@ -232,7 +233,7 @@ impl Log {
         self.make_first_pages_ready(chain.spares.front().expect("the caller has seen to a spare"))?;
         self.end_active(chain);
         let spare = chain.spares.pop_front().expect("just seen");
-        chain.cuts.push(segment.lsn(cut.offset).0..self.size.base(spare.index));
+        chain.note_cut(segment.lsn(cut.offset).0..self.size.base(spare.index));
         // Relaxed: who has this LSN from a wait sees it by the durable mark, moved later.
         self.has_cuts.store(true, Ordering::Relaxed);
         segment.set_cut(cut.offset);

@@ -1,6 +1,6 @@
 //! The log as its user sees it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 use crate::cursor::Start;
@@ -65,8 +65,9 @@ impl Options {
     /// left as it is; [`Error::OutOfPlaces`] for a log that was opened 2^32 times;
     /// [`Error::InvalidOption`]; [`Error::Io`].
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Wal> {
+        let directory = absolute(directory.as_ref())?;
         let method = self.flush_method;
-        self.open_in(Box::new(Directory::new(directory.as_ref(), method)))
+        self.open_in(Box::new(Directory::new(&directory, method)))
     }
 
     /// A new log in memory: nothing outlives it. For tests. Takes as much memory as its
@@ -107,9 +108,9 @@ impl Options {
         directory: impl AsRef<Path>,
         mut visit: impl FnMut(Lsn, Option<u64>, &[u8]),
     ) -> Result<Salvaged> {
-        let path = directory.as_ref();
-        std::fs::read_dir(path).map_err(|e| Error::io("read the directory", path, e))?;
-        salvage::salvage(&Directory::new(path, self.flush_method), &mut visit)
+        let path = absolute(directory.as_ref())?;
+        std::fs::read_dir(&path).map_err(|e| Error::io("read the directory", &path, e))?;
+        salvage::salvage(&Directory::new(&path, self.flush_method), &mut visit)
     }
 
     /// The same on a simulated disk.
@@ -130,6 +131,11 @@ impl Options {
             .map_err(|e| Error::io("start the background thread of", &log.path(""), e))?;
         Ok(Wal { log, worker: Some(worker) })
     }
+}
+
+/// The same directory wherever the process goes.
+fn absolute(directory: &Path) -> Result<PathBuf> {
+    std::path::absolute(directory).map_err(|e| Error::io("find the directory", directory, e))
 }
 
 impl Wal {
@@ -305,10 +311,11 @@ impl Wal {
         match given_up {
             Some(head_named) => self.log.wait_durable(head_named),
             None => {
-                self.wait_for(lsn)?;
+                self.log.wait_for_neighbours(lsn)?;
+                use Error::{CutAway, NotARecord, OutOfLog};
                 match self.log.seek(Start::At(lsn)) {
-                    Err(error @ Error::NotARecord { .. }) => Err(error),
-                    _ => Ok(()), // there, or given up meanwhile
+                    Err(e @ (CutAway { .. } | NotARecord { .. } | OutOfLog { .. })) => Err(e),
+                    _ => Ok(()), // durable, or given up since
                 }
             }
         }
@@ -366,7 +373,7 @@ impl Wal {
     /// recycled, or removed.
     ///
     /// On return that is durable, and so are all records appended before. A place at
-    /// or below the head changes nothing. Works on a full disk and a full log. What
+    /// or below the head changes nothing, and makes nothing durable but that head. Works on a full disk and a full log. What
     /// readers hold stays readable.
     ///
     /// # Errors
@@ -461,7 +468,7 @@ impl Wal {
     }
 
     /// Syncs and closes the log, so that the next opening knows that nothing was cut
-    /// short.
+    /// short, unless the last segment has no room left to say so.
     ///
     /// # Errors
     ///

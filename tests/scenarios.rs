@@ -547,26 +547,14 @@ fn a_directory_that_cannot_be_synced_for_once_stops_nothing_for_good() {
 }
 
 #[test]
-fn names_that_an_earlier_opening_did_not_sync_are_durable_before_they_are_used() {
+fn opening_syncs_names_that_an_earlier_process_may_have_left_unsynced() {
     let (disk, wal) = log();
-    disk.fail_sync_names();
     wal.append(b"one").unwrap();
-    wal.rotate().unwrap();
-    let unsynced = "0000000000000004.wal".to_owned();
-    while !disk.files().contains(&unsynced) {
-        thread::yield_now(); // the spare that is made for the one that was used
-    }
-    drop(wal);
-    disk.capacity(4 * SEGMENT); // nobody makes a file, and syncs its name
-    let wal = small().spares(1).open_on(&disk).unwrap();
-    wal.append(b"two").unwrap();
-    wal.rotate().unwrap();
-    let kept = wal.append(b"kept").unwrap();
-    wal.commit(b"cut away").unwrap();
-    wal.truncate_after(kept).unwrap();
-    assert_eq!(file_of(wal.next_lsn()), unsynced);
-    lose(&disk, wal);
-    assert_eq!(reopened(&disk.crash(0)), ["one", "two", "kept"]);
+    wal.close().unwrap();
+    // nothing is to be removed, and yet the names have to be durable before they count
+    disk.fail_sync_names();
+    assert!(matches!(small().open_on(&disk), Err(Error::Io { .. })));
+    assert_eq!(texts(&small().open_on(&disk).unwrap()), ["one"]);
 }
 
 // --- what is refused, and what is reported ---
@@ -779,4 +767,78 @@ fn syncing_to_a_record_that_is_given_up_waits_until_that_is_durable() {
     disk.fail_flush(0);
     assert!(matches!(wal.truncate_before(wal.next_lsn()), Err(Error::FlushFailed { .. })));
     assert!(matches!(wal.sync_to(lsn), Err(Error::FlushFailed { .. })));
+}
+
+// --- space that runs out in every way ---
+
+#[test]
+fn heads_find_room_behind_a_segment_that_ended_early() {
+    ends(|| {
+        let options = || Options::new().segment_size(1 << 20).spares(1).max_log_size(3 << 20);
+        let disk = Disk::new();
+        let wal = options().open_on(&disk).unwrap();
+        let lsns = append_all(&wal, (0..300).map(|_| [1; 100]));
+        wal.append(&vec![1; 900_000]).unwrap();
+        wal.append(&vec![1; 500_000]).unwrap();
+        wal.close().unwrap();
+        let wal = options().open_on(&disk).unwrap();
+        // does not fit in the rest of the segment, and ends it
+        assert!(wal.append(&vec![1; 800_000]).unwrap_err().is_full());
+        for &lsn in &lsns[1..] {
+            wal.truncate_before(lsn).unwrap();
+        }
+        assert_eq!(wal.reader().iter().next().unwrap().unwrap().lsn(), lsns[299]);
+    });
+}
+
+#[test]
+fn what_is_held_back_for_truncations_is_never_filled_with_records() {
+    ends(|| {
+        let disk = Disk::new();
+        disk.capacity(3 * SEGMENT);
+        let wal = small().open_on(&disk).unwrap();
+        let (lsns, _) = fill(&wal, &[1; 100]);
+        for round in lsns[1..].chunks(8).take(20) {
+            for &lsn in round {
+                wal.truncate_before(lsn).unwrap();
+                assert!(wal.append(&[1; 100]).unwrap_err().is_full());
+            }
+        }
+        wal.truncate_before(wal.next_lsn()).unwrap();
+        wal.append(&[1; 100]).unwrap();
+    });
+}
+
+#[test]
+fn a_full_disk_may_be_opened_again_and_again() {
+    let disk = Disk::new();
+    disk.capacity(3 * SEGMENT);
+    let (lsns, _) = fill(&small().open_on(&disk).unwrap(), &[1; 100]);
+    for _ in 0..60 {
+        let wal = small().open_on(&disk).unwrap();
+        assert!(wal.append(&[1; 100]).unwrap_err().is_full());
+        assert_eq!(wal.reader().iter().count(), lsns.len());
+        wal.close().unwrap();
+    }
+    let wal = small().open_on(&disk).unwrap();
+    wal.truncate_before(wal.next_lsn()).unwrap();
+    wal.append(&[1; 100]).unwrap();
+}
+
+#[test]
+fn a_directory_that_cannot_be_synced_is_not_filled_with_files() {
+    let disk = Disk::new();
+    let wal = small().max_log_size(4 * SEGMENT).open_on(&disk).unwrap();
+    for _ in 0..10 {
+        for _ in 0..60 {
+            if wal.append(&[1; 3000]).is_err() {
+                break;
+            }
+            disk.fail_sync_names();
+        }
+        disk.fail_sync_names();
+        let _ = wal.truncate_before(wal.next_lsn());
+        let files = disk.files().iter().filter(|name| name.ends_with(".wal")).count();
+        assert!(files <= 5, "{files} files, of which one may be on its way");
+    }
 }

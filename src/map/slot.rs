@@ -127,6 +127,20 @@ impl Slot {
         self.tail.0.swap(Tail::at(place).0, Ordering::Release);
     }
 
+    /// Begins a life that grants nothing and ends at `place`; as [`reset`](Self::reset),
+    /// but the tail stays closed, so that no late claimer reads anything.
+    pub(crate) fn reset_ended(&self, place: Place) {
+        assert!(self.is_spent(), "a slot begins a new life when the last is spent");
+        *lock(&self.held) = None;
+        let place = Tail::at(place).0;
+        // Relaxed, all: read by holders of the chain lock alone, as the caller is one.
+        // The mark is beyond any end: there is nothing that it could stop.
+        self.ready.store(u64::MAX, Ordering::Relaxed);
+        self.closing.store(place, Ordering::Relaxed);
+        self.end.store(place, Ordering::Relaxed);
+        self.refused.store(0, Ordering::Relaxed);
+    }
+
     /// Claims `size` bytes for `count` records: one atomic addition.
     #[inline]
     pub(crate) fn attempt(&self, size: u64, count: u32) -> Attempt<'_> {
@@ -263,13 +277,6 @@ impl Slot {
         // Acquire pairs with the Release of those who note it.
         let end = Tail(self.end.load(Ordering::Acquire)).place();
         (end.offset + RESERVE <= self.ready()).then_some(end)
-    }
-
-    /// Notes an end that is given: of a life that grants nothing.
-    pub(crate) fn end_at(&self, place: Place) {
-        self.close();
-        // Release: as in `note_end`.
-        self.end.fetch_min(Tail::at(place).0, Ordering::Release);
     }
 
     /// Lets the map of a spent life go; the caller has walked to its end.

@@ -7,7 +7,7 @@ use super::search::{Epochs, Outcome, Search};
 use super::walk::Walked;
 use super::{Ended, Found, Link, Next, Recovery, SegmentReport};
 use crate::error::{Damage, Error, Result};
-use crate::format::{self, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
+use crate::format::{self, ALIGN, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
 use crate::lsn::Lsn;
 use crate::scan::{Place, Stop};
 use crate::storage::Storage;
@@ -75,6 +75,9 @@ impl Recovered<'_> {
         let walked = self.walks[last].as_ref().expect("the top of a chain was walked");
         let file = &self.files[last];
         let tail = file.lsn(end.place.offset);
+        if self.chain.head.0 % ALIGN != 0 {
+            return Err(file.damaged(FIRST_FRAME, Damage::State)); // no frame is there
+        }
         let next = match walked.stop {
             Stop::Sealed(seal) => self.sealed(last, seal)?,
             // no log that a writer left is without room for one

@@ -14,6 +14,9 @@ use crate::scan::{Content, Frame, Place, Stop, Walk};
 /// What bad media takes at a time.
 const PAGE: u64 = 4096;
 
+/// How many of the epochs that states name are tried behind a break.
+const MAX_EPOCHS: usize = 256;
+
 impl Salvage<'_> {
     /// One file, up to `until`.
     pub(super) fn file(
@@ -147,7 +150,9 @@ impl Salvage<'_> {
             Stop::Unwritten | Stop::Sealed(_) => Damage::Hole,
         };
         let (to, cause, next) = loop {
-            let epochs = Epochs::new(self.epochs.iter().copied(), at.epoch);
+            // as many as a log that was opened now and then has: a file may name millions
+            let epochs = self.epochs.range(at.epoch..).copied().take(MAX_EPOCHS);
+            let epochs = Epochs::new(epochs, at.epoch);
             match search.frame(at.place, &epochs) {
                 Outcome::Frame(hit) if hit.place.offset < until => {
                     let mut walk = Walk::new(file.life(), hit.place, hit.epoch);

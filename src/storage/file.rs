@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use crate::format::file_index;
+
 use super::mapped::{MappedFile, PIECE, length, pieces, unless_contended};
 use super::{Access, FlushMethod, Region, Storage};
 use crate::sys;
@@ -92,12 +94,13 @@ impl Storage for Directory {
         };
         let mut files = Vec::new();
         for entry in entries {
-            let entry = entry?;
-            let metadata = match entry.metadata() {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue, // just removed
+            let Ok(name) = entry?.file_name().into_string() else { continue };
+            // followed: a segment may have been moved, and a link left in its place
+            let metadata = match fs::metadata(self.path(&name)) {
+                Err(_) if file_index(&name).is_none() => continue,
                 metadata => metadata?,
             };
-            if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+            if metadata.is_file() {
                 files.push((name, metadata.len()));
             }
         }
@@ -230,10 +233,24 @@ pub(super) mod tests {
             use std::os::unix::ffi::OsStrExt;
             let name = std::ffi::OsStr::from_bytes(b"\xff.wal");
             fs::write(place.0.join(name), b"?").unwrap();
-            std::os::unix::fs::symlink("file", place.0.join("link")).unwrap();
         }
         fs::write(place.0.join("file"), b"123").unwrap();
         assert_eq!(directory.list().unwrap(), [("file".to_owned(), 3)]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_segment_that_was_moved_is_found_by_the_link_in_its_place() {
+        let place = Place::new("link");
+        let directory = place.directory();
+        let name = crate::format::file_name(1);
+        let link = || std::os::unix::fs::symlink("elsewhere", place.0.join(&name));
+        link().unwrap();
+        directory.list().unwrap_err(); // it leads nowhere: not a log without a segment
+        fs::write(place.0.join("elsewhere"), b"123").unwrap();
+        let mut list = directory.list().unwrap();
+        list.sort_unstable();
+        assert_eq!(list, [(name.clone(), 3), ("elsewhere".to_owned(), 3)]);
     }
 
     #[test]

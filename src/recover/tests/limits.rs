@@ -255,3 +255,14 @@ fn a_tail_with_no_room_for_a_seal_was_not_left_by_a_writer() {
         }
     }
 }
+
+#[test]
+fn a_head_where_no_frame_can_be_is_refused() {
+    for (more, sound) in [(0, true), (3, false)] {
+        let dir = Dir::default();
+        let mut segment = dir.first();
+        let one = segment.record("one");
+        segment.head(one + more);
+        assert_eq!(dir.recover().is_ok(), sound, "{more}");
+    }
+}
