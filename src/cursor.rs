@@ -318,23 +318,19 @@ impl Log {
             |chain| self.find(chain, lsn),
             |segment, offset| {
                 let view = self.view(segment)?;
+                let published = segment.published(view.map())?;
                 match self.record_at(segment, view.map(), offset)? {
                     Some(at) if at.kind == Kind::Abandoned => Err(Error::Abandoned { lsn }),
                     Some(at) => Ok(OwnedRecord::new(view, at)),
-                    None => Err(self.no_record(segment, view.map(), offset)?),
+                    None => {
+                        let behind = !published.complete && published.at.offset <= offset;
+                        Err(match behind && lsn < self.next_lsn() {
+                            true => Error::UnderWay { lsn },
+                            false => Error::NotARecord { lsn },
+                        })
+                    }
                 }
             },
         )
-    }
-
-    /// Why there is no record at a place of a live segment.
-    pub(crate) fn no_record(&self, segment: &Segment, map: &Map, offset: u64) -> Result<Error> {
-        let published = segment.published(map)?;
-        let lsn = segment.lsn(offset);
-        let under_way = !published.complete && published.at.offset <= offset;
-        Ok(match under_way && lsn < self.next_lsn() {
-            true => Error::UnderWay { lsn },
-            false => Error::NotARecord { lsn },
-        })
     }
 }

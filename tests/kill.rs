@@ -69,6 +69,10 @@ fn notes_of(directory: &Path, by: u64) -> PathBuf {
 #[test]
 fn child() {
     let Ok(directory) = env::var(DIRECTORY) else { return };
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("{panic}");
+        std::process::abort(); // which the parent tells from its own signal
+    }));
     let directory = PathBuf::from(directory);
     let run = env::var(RUN).unwrap().parse().unwrap();
     let wal = Wal::open(directory.join("log")).unwrap();
@@ -232,7 +236,9 @@ fn what_append_returned_survives_sigkill() {
         let mut child = start(&directory, run);
         thread::sleep(Duration::from_millis(5 + random.below(60)));
         child.kill().unwrap(); // SIGKILL
-        assert!(!child.wait().unwrap().success(), "the child ended by itself");
+        let ended = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9), "by itself");
+        assert!(!ended.success(), "the child ended by itself");
 
         let noted = Noted::read(&directory);
         let wal = match Wal::open(directory.join("log")) {
