@@ -62,11 +62,11 @@ impl Chain {
 
     /// Where `lsn` is. Not whether a frame is there.
     pub(crate) fn find(&self, lsn: Lsn) -> Found {
-        if lsn < self.head {
-            return Found::Truncated;
-        }
         if self.is_cut_away(lsn) {
             return Found::CutAway;
+        }
+        if lsn < self.head {
+            return Found::Truncated;
         }
         let after = self.live.partition_point(|segment| segment.lsn(0) <= lsn);
         let Some(i) = after.checked_sub(1) else { return Found::Nowhere };
@@ -90,9 +90,8 @@ impl Chain {
         while self.cuts.last().is_some_and(|last| last.start >= cut.start) {
             self.cuts.pop();
         }
-        // below the head nobody asks any more
-        let head = self.head.0;
-        self.cuts.retain(|cut| cut.end > head);
+        // Those below the head stay: a sleeper may still ask, and must not be told that
+        // what was cut away is durable.
         self.cuts.push(cut);
     }
 

@@ -506,3 +506,17 @@ fn a_cut_at_a_record_takes_it_and_what_is_behind_it() {
     assert!(matches!(wal.truncate_from(inside), Err(Error::InsideBatch { .. })));
     assert_eq!(texts(&wal), ["one", "2", "3"]);
 }
+
+#[test]
+fn what_was_cut_away_is_never_told_to_be_durable_whatever_is_truncated_afterwards() {
+    let wal = small().in_memory().unwrap();
+    let kept = wal.append(b"kept").unwrap();
+    let cut_away = wal.append(b"cut away").unwrap();
+    wal.truncate_after(kept).unwrap();
+    wal.truncate_before(wal.next_lsn()).unwrap();
+    let kept = wal.append(b"kept").unwrap();
+    wal.append(b"cut away, too").unwrap();
+    wal.truncate_after(kept).unwrap();
+    let error = wal.sync_to(cut_away).unwrap_err();
+    assert!(matches!(error, Error::CutAway { lsn } if lsn == cut_away), "{error}");
+}

@@ -254,6 +254,7 @@ mod model {
         pub(super) fn zero(&self, range: &Range<u64>) {
             self.write(range);
             for at in (range.start..range.end).step_by(ALIGN as usize) {
+                // Relaxed: `set_ready` releases it.
                 self.word(at).store(0, loom::sync::atomic::Ordering::Relaxed);
             }
         }

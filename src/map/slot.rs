@@ -118,6 +118,7 @@ impl Slot {
         self.base.store(base, Ordering::Relaxed);
         self.seed.store(seed, Ordering::Relaxed);
         self.ready.store(ready, Ordering::Relaxed);
+        // as above, the swap of the tail is their pair
         self.closing.store(NONE, Ordering::Relaxed);
         self.end.store(NONE, Ordering::Relaxed);
         self.refused.store(0, Ordering::Relaxed);
