@@ -31,6 +31,10 @@ pub(crate) struct Chain {
     pub(crate) spares: VecDeque<Spare>,
     /// The first index that no file has had.
     pub(crate) next_index: u64,
+    /// How often the log has rolled since segments were last retired.
+    pub(crate) rolls_since_retired: u32,
+    /// The memory of segments below this index was given back.
+    pub(crate) loaded_from: u64,
 }
 
 /// A segment file that is prepared, and empty but for its header.
@@ -40,8 +44,11 @@ pub(crate) struct Spare {
     pub(crate) salt: u64,
     pub(crate) slots: u32,
     pub(crate) region: Arc<dyn Region>,
-    /// Behind its header lies what an earlier life of the file left.
-    pub(crate) stale: bool,
+    /// Below, all behind its header is zero; further on may lie what an earlier life of
+    /// the file left.
+    pub(crate) zero_to: u64,
+    /// Below, a store finds its page present, too: nothing was flushed since they were made.
+    pub(crate) ready: u64,
 }
 
 /// Where an LSN is.
@@ -78,6 +85,13 @@ impl Chain {
     pub(crate) fn from(&self, lsn: Lsn) -> Vec<Arc<Segment>> {
         let after = self.live.partition_point(|segment| segment.lsn(0) <= lsn);
         self.live.iter().skip(after.saturating_sub(1)).cloned().collect()
+    }
+
+    /// The first byte of the segment that holds the head, as an LSN: what is below need
+    /// not survive a crash that the head survives.
+    pub(crate) fn first_needed(&self) -> u64 {
+        let after = self.live.partition_point(|segment| segment.lsn(0) <= self.head);
+        self.live[after.saturating_sub(1)].lsn(0).0
     }
 
     pub(crate) fn is_cut_away(&self, lsn: Lsn) -> bool {

@@ -197,9 +197,27 @@ impl Log {
 
     pub(crate) fn flush_from(&self, lead: &Lead<'_>, from: u64) -> Result<()> {
         let _guard = self.guard_against_panic();
-        let segments = lock(&self.chain).from(Lsn(from));
+        let before = self.commit.durable();
+        // Segments below the head need no flush, where this one makes the head durable.
+        let (first, named) = {
+            let chain = lock(&self.chain);
+            (chain.first_needed(), chain.head_named)
+        };
+        if first <= from || !self.flush_segments(lead, first, named)? {
+            self.flush_segments(lead, from, 0)?;
+        }
+        if self.commit.durable() > before {
+            lock(&self.chain).loosen_old(self.commit.durable());
+            self.waiters.durable_moved();
+        }
+        Ok(())
+    }
+
+    /// Flushes what is published from a place on, and moves the mark, but not to below
+    /// `least`. Returns whether it came so far.
+    fn flush_segments(&self, lead: &Lead<'_>, from: u64, least: u64) -> Result<bool> {
         let mut durable = from;
-        for segment in segments {
+        for segment in lock(&self.chain).from(Lsn(from)) {
             let region = segment.region(&*self.storage)?;
             let published = segment.published(region.map())?;
             let start = durable.saturating_sub(segment.lsn(0).0).max(FIRST_FRAME);
@@ -218,16 +236,14 @@ impl Log {
                     region.rearm(end..(end + 1).min(segment.len()));
                 }
             }
-            lead.move_to(durable);
+            if durable >= least {
+                lead.move_to(durable);
+            }
             if !published.complete {
                 break;
             }
         }
-        if durable > from {
-            lock(&self.chain).loosen_old(durable);
-            self.waiters.durable_moved();
-        }
-        Ok(())
+        Ok(durable >= least && durable > from)
     }
 
     /// While this is held, a panic ends the log for writing. It takes the chain lock

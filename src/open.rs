@@ -63,6 +63,8 @@ impl Log {
                 dead: Vec::new(),
                 spares: VecDeque::new(),
                 next_index,
+                rolls_since_retired: u32::MAX,
+                loaded_from: 0,
             }),
             ring: Ring::new(size.bytes() - RESERVE),
             commit: Commit::new(0),
@@ -180,7 +182,7 @@ impl Log {
                     let region: Arc<dyn Region> = region.into();
                     // one, but for a large file whose begin was lost
                     let slots = (region.map().len() / self.size.bytes()) as u32;
-                    chain.spares.push_back(Spare { index, salt, slots, region, stale: true });
+                    chain.spares.push_back(Spare { index, salt, slots, region, zero_to: 0, ready: 0 });
                 }
                 Err(e) if found.next == Next::Spare(index) => {
                     return Err(Error::io("map", &self.path(&name), e));
@@ -221,7 +223,7 @@ impl Log {
         let (map, len) = (region.map(), segment.len());
         let Life { base, salt } = segment.id.life;
         let ready = ring::first_ready(end.offset + STATE_SIZE, len);
-        ring::make_ready(&*region, end.offset, ready, true)
+        ring::make_ready(&*region, end.offset..ready, end.offset)
             .map_err(|e| Error::io("prepare", segment.path(), e))?;
 
         let mut state = self.state(Reason::Open, chain.head);
@@ -239,7 +241,7 @@ impl Log {
             return self.idle_at(chain, segment, behind);
         }
         let seed = format::seed(salt, self.epoch);
-        self.ring.activate(Preparing::new(segment.clone(), region, true), seed, behind);
+        self.ring.activate(Preparing::new(segment.clone(), region, ready), seed, behind);
         Ok(())
     }
 
@@ -259,7 +261,8 @@ impl Log {
     /// A segment that takes no claims is the last one: the next append rolls.
     fn idle_at(&self, chain: &mut Chain, segment: &Arc<Segment>, end: Place) -> Result<()> {
         let region = segment.region(&*self.storage)?;
-        self.ring.activate_ended(Preparing::new(segment.clone(), region, true), end);
+        let zero_to = segment.ready();
+        self.ring.activate_ended(Preparing::new(segment.clone(), region, zero_to), end);
         chain.behind_end = Some(end);
         Ok(())
     }

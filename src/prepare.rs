@@ -3,37 +3,98 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::chain::{Chain, Spare};
 use crate::error::{Error, Result};
 use crate::format::{self, FIRST_FRAME, SegmentHeader};
 use crate::log::{Log, Purpose, count};
 use crate::segment::Segment;
-use crate::storage::Region;
+use crate::storage::{FlushMethod, Region, pieces};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock};
 
 /// How far ahead of the tail the background thread works at the least and at the
 /// most, in bytes.
-const WINDOW: std::ops::RangeInclusive<u64> = (128 << 10)..=(16 << 20);
+const WINDOW: RangeInclusive<u64> = (128 << 10)..=(16 << 20);
 
 /// How often it looks while appends go on, and after how many looks without any
 /// it sleeps until it is called.
 const LOOK: Duration = Duration::from_millis(1);
 const IDLE_LOOKS: u32 = 200;
 
+/// How long a log is open before it is taken for one that will be written: who opens
+/// one only to look has closed it by then.
+const STAYS_OPEN: Duration = Duration::from_millis(100);
+
+/// Bytes a second from which on a log fills its files too fast for them to be settled
+/// first: the device would have to take everything twice.
+const HURRY: u64 = 32 << 20;
+
+/// What is made present of a new file at a time, and what is flushed.
+const PRESENT: usize = 1 << 20;
+const SETTLED: usize = 16 << 20;
+
 /// The background thread's end of things: what it is called for.
 #[derive(Debug, Default)]
 pub(crate) struct Worker {
     call: Mutex<Calls>,
     called: Condvar,
+    /// `None` before the thread has started.
+    pace: Mutex<Option<Pace>>,
 }
 
 #[derive(Debug, Default)]
 struct Calls {
     work: bool,
     stop: bool,
+}
+
+/// How fast the log grows.
+#[derive(Debug)]
+struct Pace {
+    opened: Instant,
+    /// Where the tail was then, as an LSN.
+    first: u64,
+    /// Where it was last seen.
+    tail: u64,
+    /// When the present second began, and where the tail was.
+    second: (Instant, u64),
+    /// Bytes, in the second before.
+    last_second: u64,
+}
+
+impl Pace {
+    fn new(tail: u64, now: Instant) -> Self {
+        Pace { opened: now, first: tail, tail, second: (now, tail), last_second: 0 }
+    }
+
+    /// Takes in where the tail is now, and says how far ahead of it to work: by what comes
+    /// in four looks, since some come late, and in as many seconds. What is made ready much
+    /// earlier is written back and protected again before it is used. `None`: the log may
+    /// have been opened only to be looked at.
+    fn window(&mut self, tail: u64, now: Instant) -> Option<u64> {
+        let gained = tail.saturating_sub(self.tail);
+        self.tail = tail;
+        let second = now.duration_since(self.second.0);
+        if second >= Duration::from_secs(1) {
+            let bytes = tail.saturating_sub(self.second.1) as f64;
+            self.last_second = (bytes / second.as_secs_f64()) as u64;
+            self.second = (now, tail);
+        }
+        if tail == self.first {
+            let stays = now.duration_since(self.opened) >= STAYS_OPEN;
+            return stays.then_some(*WINDOW.end()); // a burst may come
+        }
+        Some((4 * gained.max(self.rate())).clamp(*WINDOW.start(), *WINDOW.end()))
+    }
+
+    /// Bytes a second.
+    fn rate(&self) -> u64 {
+        self.last_second.max(self.tail.saturating_sub(self.second.1))
+    }
 }
 
 impl Worker {
@@ -74,20 +135,23 @@ impl Worker {
     /// The background thread: until it is stopped.
     pub(crate) fn run(&self, log: &Log) {
         let _guard = log.guard_against_panic();
+        *lock(&self.pace) = Some(Pace::new(log.next_lsn().0, Instant::now()));
         let (mut last, mut quiet) = (0, 0);
-        let mut was_active = false;
-        while self.wait(was_active) {
-            let _ = log.keep_spares(); // the append that needs one learns why there is none
-            let tail = log.next_lsn().0;
-            let gained = tail.saturating_sub(last);
-            quiet = if gained == 0 { quiet + 1 } else { 0 };
-            was_active = quiet < IDLE_LOOKS;
-            if last != 0 && gained > 0 {
-                // what comes in four looks, since some come late
-                log.ring.work_ahead((4 * gained).clamp(*WINDOW.start(), *WINDOW.end()));
+        while self.wait(quiet < IDLE_LOOKS) {
+            if !log.work_ahead() {
+                continue;
             }
-            last = tail;
+            let _ = log.keep_spares(); // the append that needs one learns why there is none
+            log.unload_old();
+            let tail = log.next_lsn();
+            quiet = if tail.0 == last { quiet + 1 } else { 0 };
+            last = tail.0;
         }
+    }
+
+    /// Whether files are filled too fast to be settled first.
+    fn hurries(&self) -> bool {
+        lock(&self.pace).as_ref().is_some_and(|pace| pace.rate() >= HURRY)
     }
 }
 
@@ -113,15 +177,60 @@ impl Log {
         self.make_one(&making)
     }
 
+    /// Makes pages ready ahead of the tail: before what may take long, and in the middle of
+    /// it. `false`: it is too early for anything.
+    fn work_ahead(&self) -> bool {
+        if lock(&self.worker.pace).is_none() {
+            return false; // the log is being opened
+        }
+        let (tail, now) = (self.next_lsn().0, Instant::now());
+        let window = lock(&self.worker.pace).as_mut().and_then(|pace| pace.window(tail, now));
+        let Some(window) = window else { return false };
+        self.ring.work_ahead(match self.options.flush_method {
+            FlushMethod::Range => window,
+            // every flush writes all that is dirty: as little as that can be
+            FlushMethod::File => window.min(*WINDOW.start()),
+        });
+        true
+    }
+
     /// Keeps as many spares as the options say, and room in the log's limit.
     fn keep_spares(&self) -> Result<()> {
         self.check_alive()?;
         let making = lock(&self.making);
         self.tidy(&making)?;
-        while lock(&self.chain).spares.len() < self.options.spares && !self.worker.is_stopped() {
+        while self.wants_spare() && !self.worker.is_stopped() {
             self.make_one(&making)?;
+            self.unload_old();
         }
         Ok(())
+    }
+
+    /// Whether a file is to be made ahead. Where segments are retired as others are begun,
+    /// it is left to them to become spares, until half of the last segment is used.
+    fn wants_spare(&self) -> bool {
+        let chain = &mut *lock(&self.chain);
+        let is_retiring = chain.rolls_since_retired <= self.options.spares as u32;
+        chain.spares.len() < self.options.spares
+            && (!is_retiring || self.tail(chain).0 % self.size.bytes() >= self.size.bytes() / 2)
+    }
+
+    /// Gives back the memory of segments that were written some time ago: of those that
+    /// take no claims, only the last is kept as it is.
+    fn unload_old(&self) {
+        let old: Vec<_> = {
+            let chain = &mut *lock(&self.chain);
+            let old = chain.live.len().saturating_sub(2);
+            let from = chain.live.partition_point(|segment| segment.id.index < chain.loaded_from);
+            let old: Vec<_> = chain.live.range(from..old.max(from)).cloned().collect();
+            if let Some(last) = old.last() {
+                chain.loaded_from = last.id.index + 1;
+            }
+            old
+        };
+        for segment in old {
+            segment.unload();
+        }
     }
 
     /// Makes a spare of a new file.
@@ -160,8 +269,13 @@ impl Log {
         self.storage.path(name)
     }
 
-    /// Makes a file with a header, all durable, its name included: zeros first under
+    /// Makes a file of zeros with a header, all durable, its name included: first under
     /// another name, so that there is never a segment without its header.
+    ///
+    /// Its zeros are written to the device, so that a flush writes what it is asked to and
+    /// nothing else. Where the log grows too fast for that, blocks stay its own but marked
+    /// as unwritten: each flush has to tell the file system that some no longer are, but
+    /// what fills the file is written once instead of twice.
     pub(crate) fn new_file(&self, index: u64, slots: u32) -> Result<Spare> {
         let salt = random();
         let temporary = format::temporary_name(index);
@@ -169,9 +283,34 @@ impl Log {
         let path = self.path(&temporary);
         let region: Arc<dyn Region> =
             self.storage.create(&temporary, len).map_err(|e| Error::io("create", &path, e))?.into();
-        let named = self.give_name(index, slots, salt, &*region, &temporary);
-        named.inspect_err(|_| self.remove_quietly(&[index]))?;
-        Ok(Spare { index, salt, slots, region, stale: false })
+        let made = self.make_pages(&*region).map_err(|e| Error::io("prepare", &path, e));
+        let made = made.and_then(|ready| {
+            self.give_name(index, slots, salt, &*region, &temporary)?;
+            Ok(ready)
+        });
+        let ready = made.inspect_err(|_| self.remove_quietly(&[index]))?;
+        Ok(Spare { index, salt, slots, region, zero_to: len, ready })
+    }
+
+    /// Makes the pages of a new file present, and its zeros durable if there is time for
+    /// that. Returns how far a store finds them present afterwards: a flush takes that
+    /// away. Appends go on meanwhile.
+    fn make_pages(&self, region: &dyn Region) -> io::Result<u64> {
+        let len = region.map().len();
+        for piece in pieces(0..len, PRESENT) {
+            region.populate(piece)?;
+            self.work_ahead();
+        }
+        let mut ready = len;
+        for piece in pieces(0..len, SETTLED) {
+            if len > self.size.bytes() || self.worker.hurries() {
+                break; // it is filled at once, or soon
+            }
+            region.flush(piece)?;
+            ready = 0;
+            self.work_ahead();
+        }
+        Ok(ready)
     }
 
     /// Writes the header, then gives the file its name; both durable.
@@ -268,7 +407,7 @@ impl Log {
         });
         named.inspect_err(|_| self.remove_quietly(&[index]))?;
         count(&self.counters.recycled);
-        let spare = Spare { index, salt, slots: 1, region, stale: true };
+        let spare = Spare { index, salt, slots: 1, region, zero_to: 0, ready: 0 };
         lock(&self.chain).spares.push_back(spare);
         Ok(true)
     }

@@ -2,6 +2,7 @@
 //! how far its pages are present and zero.
 
 use std::io;
+use std::ops::Range;
 
 use crate::format::RESERVE;
 use crate::map::{Attempt, Claim, Pending, Slot};
@@ -17,11 +18,14 @@ const SEATS: usize = 8;
 const SEATS: usize = 2;
 
 /// What the ready mark moves by when an append has overtaken it: enough that it
-/// happens rarely, little enough that a log of few commits keeps few pages dirty.
+/// happens rarely, little enough to be waited for.
 const STEP: u64 = 64 << 10;
 
 /// The granularity of pages, for rounding; larger pages are made of these.
 const PAGE: u64 = 4096;
+
+/// What is worked ahead by at a time, in bytes.
+const PIECE: u64 = 256 << 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -43,26 +47,26 @@ pub(crate) struct Seat {
 pub(crate) struct Preparing {
     pub(crate) segment: Arc<Segment>,
     pub(crate) region: Arc<dyn Region>,
-    /// Bytes that are not zero may lie past the mark: of an earlier life of the file,
-    /// or behind a torn tail.
-    pub(crate) stale: bool,
+    /// Below, what no claim has had is zero. Behind may lie what an earlier life of the
+    /// file left, or a torn tail.
+    zero_to: u64,
     /// The mark could not be moved, and never is again.
     frozen: bool,
 }
 
 impl Preparing {
-    pub(crate) fn new(segment: Arc<Segment>, region: Arc<dyn Region>, stale: bool) -> Self {
-        Preparing { segment, region, stale, frozen: false }
+    pub(crate) fn new(segment: Arc<Segment>, region: Arc<dyn Region>, zero_to: u64) -> Self {
+        Preparing { segment, region, zero_to, frozen: false }
     }
 
-    /// Moves the mark to `target` at least, and to the next multiple of `step`.
-    fn advance(&mut self, slot: &Slot, target: u64, step: u64) -> io::Result<()> {
-        let (from, len) = (self.segment.ready(), self.segment.len());
-        if target <= from {
+    /// Moves the mark to `target`, or to the end of the segment if that comes first.
+    fn advance(&mut self, slot: &Slot, target: u64) -> io::Result<()> {
+        let (from, to) = (self.segment.ready(), target.min(self.segment.len()));
+        if to <= from {
             return Ok(());
         }
-        let to = target.next_multiple_of(step).min(len);
-        make_ready(&*self.region, from, to, self.stale)?;
+        make_ready(&*self.region, from..to, self.zero_to)?;
+        self.zero_to = self.zero_to.max(to);
         self.segment.set_ready(to);
         // that of a segment that takes no claims is above all there is
         slot.set_ready(to.max(slot.ready()));
@@ -70,19 +74,21 @@ impl Preparing {
     }
 }
 
-/// Makes the pages of `from..to` present, and zero if they may not be. Nobody else
-/// uses these bytes.
-pub(crate) fn make_ready(region: &dyn Region, from: u64, to: u64, stale: bool) -> io::Result<()> {
-    region.populate(from..to)?;
-    if stale {
-        region.map().zero(from..to);
+/// Makes the pages of `range` present for a store, and zero, which they are below
+/// `zero_to`. Nobody else uses these bytes.
+pub(crate) fn make_ready(region: &dyn Region, range: Range<u64>, zero_to: u64) -> io::Result<()> {
+    region.populate(range.clone())?;
+    let stale = range.start.max(zero_to)..range.end;
+    if !stale.is_empty() {
+        region.map().zero(stale);
     }
     Ok(())
 }
 
-/// Where the mark of a segment stands at first whose next frame is at `offset`.
+/// Where the mark of a segment stands at first whose next frame is at `offset`: as far
+/// on as appends come before the background thread has woken up.
 pub(crate) fn first_ready(offset: u64, len: u64) -> u64 {
-    (offset + RESERVE + PAGE).next_multiple_of(PAGE).min(len)
+    (offset + RESERVE + STEP).next_multiple_of(PAGE).min(len)
 }
 
 impl Ring {
@@ -159,24 +165,23 @@ impl Ring {
     /// Works ahead of the tail: moves the active mark on until it is `window` bytes
     /// ahead, a piece at a time. Errors are left to the append that needs the room.
     pub(crate) fn work_ahead(&self, window: u64) {
-        const PIECE: u64 = 1 << 20;
         let seat = self.active_seat();
-        loop {
-            // A new life of this seat meanwhile is as welcome.
-            let mut preparing = lock(&seat.preparing);
-            let Some(preparing) = preparing.as_mut().filter(|p| !p.frozen) else { return };
-            let tail = seat.slot.tail();
-            let (ready, len) = (seat.slot.ready(), preparing.segment.len());
-            let target = (tail.place().offset + window).min(len);
-            if tail.is_closed() || ready >= target {
-                return;
-            }
-            let piece = target.min(ready + PIECE);
-            if preparing.advance(&seat.slot, piece, PAGE).is_err() {
+        while let Some(Ahead { index, region, piece }) = seat.ahead(window) {
+            // outside the lock, which appends may wait for: a fault a page
+            region.rearm(piece.clone());
+            if !seat.move_ahead(index, piece.end) {
                 return;
             }
         }
     }
+}
+
+/// What is to be made ready next.
+struct Ahead {
+    /// The segment's.
+    index: u64,
+    region: Arc<dyn Region>,
+    piece: Range<u64>,
 }
 
 /// What came of asking a seat for a claim.
@@ -196,6 +201,29 @@ impl Seat {
         let (map, base) = (next.region.map().clone(), next.segment.id.life.base);
         *lock(&self.preparing) = Some(next);
         self.slot.reset(&map, base, seed, ready, place);
+    }
+
+    /// The next piece of what is less than `window` bytes ahead of the tail.
+    fn ahead(&self, window: u64) -> Option<Ahead> {
+        let preparing = lock(&self.preparing);
+        let preparing = preparing.as_ref().filter(|p| !p.frozen)?;
+        let (tail, ready) = (self.slot.tail(), self.slot.ready());
+        let target = (tail.place().offset + window).min(preparing.segment.len());
+        (!tail.is_closed() && ready < target).then(|| Ahead {
+            index: preparing.segment.id.index,
+            region: preparing.region.clone(),
+            piece: ready..target.min(ready + PIECE),
+        })
+    }
+
+    /// Moves the mark of the segment `index` to `target`; `false` if that is not to be.
+    fn move_ahead(&self, index: u64, target: u64) -> bool {
+        let mut preparing = lock(&self.preparing);
+        let Some(preparing) = preparing.as_mut().filter(|p| !p.frozen) else { return false };
+        // a new life of this seat meanwhile is as welcome
+        preparing.segment.id.index != index
+            || !self.slot.tail().is_closed()
+                && preparing.advance(&self.slot, target.next_multiple_of(PAGE)).is_ok()
     }
 
     /// Claims `size` bytes for `count` records.
@@ -227,7 +255,7 @@ impl Seat {
             let preparing = preparing.as_mut().expect("a pending claim keeps its seat in use");
             if !preparing.frozen {
                 let target = pending.needs_ready();
-                preparing.frozen = preparing.advance(&self.slot, target, STEP).is_err();
+                preparing.frozen = preparing.advance(&self.slot, target.next_multiple_of(STEP)).is_err();
             }
         }
         match self.slot.recheck(pending) {
@@ -254,7 +282,7 @@ impl Seat {
         if let Some(preparing) = lock(&self.preparing).as_mut() {
             if !preparing.frozen {
                 let target = self.slot.ready_to_close_at(closed_at);
-                preparing.frozen = preparing.advance(&self.slot, target, PAGE).is_err();
+                preparing.frozen = preparing.advance(&self.slot, target.next_multiple_of(PAGE)).is_err();
             }
             self.slot.note_end(closed_at);
         }
@@ -272,7 +300,7 @@ impl Seat {
         let mut preparing = lock(&self.preparing);
         let Some(preparing) = preparing.as_mut() else { return false };
         target <= preparing.segment.ready()
-            || !preparing.frozen && preparing.advance(&self.slot, target, PAGE).is_ok()
+            || !preparing.frozen && preparing.advance(&self.slot, target.next_multiple_of(PAGE)).is_ok()
     }
 
     fn is_free(&self) -> bool {

@@ -151,7 +151,7 @@ impl Log {
     /// The fallible part of using a spare.
     pub(crate) fn make_first_pages_ready(&self, spare: &Spare) -> Result<()> {
         let to = ring::first_ready(FIRST_CLAIM, spare.region.map().len());
-        ring::make_ready(&*spare.region, FIRST_FRAME, to, spare.stale)
+        ring::make_ready(&*spare.region, FIRST_FRAME..to, spare.zero_to)
             .map_err(|e| Error::io("prepare", &self.path(&format::file_name(spare.index)), e))
     }
 
@@ -171,12 +171,12 @@ impl Log {
         after: Predecessor,
         for_records: bool,
     ) {
-        let stale = spare.stale;
+        let zero_to = spare.zero_to;
         let segment = self.begin_segment(chain, spare, after);
         let region = segment.region(&*self.storage).expect("a new segment is mapped");
         let seed = format::seed(segment.id.life.salt, self.epoch);
         let first = Place { offset: FIRST_CLAIM, ordinal: 0 };
-        let preparing = Preparing::new(segment, region, stale);
+        let preparing = Preparing::new(segment, region, zero_to);
         if for_records {
             self.ring.activate(preparing, seed, first);
         } else {
@@ -191,7 +191,7 @@ impl Log {
 
     /// Writes a begin and puts the segment into the chain; claims do not go there.
     fn begin_segment(&self, chain: &mut Chain, spare: Spare, after: Predecessor) -> Arc<Segment> {
-        let Spare { index, salt, slots, region, .. } = spare;
+        let Spare { index, salt, slots, region, ready, .. } = spare;
         let life = Life { base: self.size.base(index), salt };
         let reason = Reason::Begin(Begin {
             predecessor_index: after.index,
@@ -215,10 +215,11 @@ impl Log {
             first_sequence: after.next_sequence,
             path: self.path(&format::file_name(index)),
         };
-        let ready = ring::first_ready(FIRST_CLAIM, region.map().len());
+        let ready = ready.max(ring::first_ready(FIRST_CLAIM, region.map().len()));
         let segment = Arc::new(Segment::new(id, region, ready));
         chain.live.push_back(segment.clone());
         chain.behind_end = None;
+        chain.rolls_since_retired = chain.rolls_since_retired.saturating_add(1);
         segment
     }
 
@@ -286,7 +287,6 @@ impl Log {
         };
         let large = self.new_file(index, slots)?;
         let next = self.new_file(next_index, 1).and_then(|next| {
-            self.make_all_ready(&large)?;
             self.make_first_pages_ready(&next)?;
             Ok(next)
         });
@@ -298,12 +298,6 @@ impl Log {
         let lsn = put(claim, self.stamp());
         self.waiters.wake_all();
         Ok(lsn)
-    }
-
-    fn make_all_ready(&self, large: &Spare) -> Result<()> {
-        let len = large.region.map().len();
-        ring::make_ready(&*large.region, FIRST_FRAME, len, large.stale)
-            .map_err(|e| Error::io("prepare", &self.path(&format::file_name(large.index)), e))
     }
 
     /// Puts a large file and a spare behind it into the chain, and claims the file.

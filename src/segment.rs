@@ -140,6 +140,13 @@ impl Segment {
         Ok(region)
     }
 
+    /// Gives back the memory that its mapping holds: whoever touches it again gets it anew.
+    pub(crate) fn unload(&self) {
+        if let Held::Kept(region) = &*lock(&self.region) {
+            region.unload();
+        }
+    }
+
     /// Keeps the mapping only as long as others have it. For a segment that is
     /// durable to its end. `false`: that is so already.
     pub(crate) fn loosen(&self) -> bool {

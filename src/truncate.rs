@@ -56,38 +56,59 @@ impl Log {
             self.check_alive()?;
             self.name_head(chain, lsn)?
         };
-        let want = match named {
-            Some(want) => want,
+        let (head, want) = match named {
+            Some(named) => named,
             None => {
                 self.with_spares(Purpose::State, |chain| match self.name_head(chain, lsn)? {
-                    Some(want) => Ok(want),
+                    Some(named) => Ok(named),
                     None => self.roll_for_head(chain, lsn),
                 })?
             }
         };
         self.wait_durable(want)?;
-        self.retire(lsn)
+        self.retire(head)
     }
 
-    /// Writes a head frame, and returns what must be durable for it to be; `None` if
-    /// there is no room for one.
-    fn name_head(&self, chain: &mut Chain, lsn: Lsn) -> Result<Option<u64>> {
+    /// Writes a head frame, and returns the head with what must be durable for it to be;
+    /// `None` if there is no room for one.
+    fn name_head(&self, chain: &mut Chain, lsn: Lsn) -> Result<Option<(Lsn, u64)>> {
         if lsn > chain.head {
             self.check_boundary(chain, lsn)?;
+            if self.is_worth_a_segment(chain, lsn) {
+                return self.roll_for_head(chain, lsn).map(Some);
+            }
             let Some(head) = self.put_state(chain, Reason::Head, lsn)? else { return Ok(None) };
             chain.head = lsn.min(head);
             chain.head_named = head.0 + 1;
         }
-        Ok(Some(chain.head_named))
+        Ok(Some((chain.head, chain.head_named)))
     }
 
-    /// Names the head in the begin of another segment.
-    fn roll_for_head(&self, chain: &mut Chain, lsn: Lsn) -> Result<u64> {
-        let head = lsn.min(self.tail(chain)); // claims below it may have been refused
+    /// Whether all is to be given up, and what a head frame behind it had to be flushed
+    /// with is more than the rest of the segment is worth.
+    fn is_worth_a_segment(&self, chain: &mut Chain, lsn: Lsn) -> bool {
+        const WORTH: u64 = 1 << 20;
+        let not_durable = lsn.0 - self.commit.durable().max(chain.active().lsn(0).0).min(lsn.0);
+        not_durable > WORTH
+            && lsn == self.tail(chain)
+            && chain.spares.len() > Purpose::Records(0).held_back()
+            && self.ring.next_is_free()
+    }
+
+    /// Names the head in the begin of another segment: the log begins there if no
+    /// record stands behind the head.
+    fn roll_for_head(&self, chain: &mut Chain, lsn: Lsn) -> Result<(Lsn, u64)> {
+        let spare = chain.spares.front().expect("the caller has seen to a spare");
+        self.make_first_pages_ready(spare)?;
+        let behind = Lsn(self.size.base(spare.index) + FIRST_FRAME);
+        let end = self.end_active(chain);
+        let end = chain.active().lsn(end.offset);
+        // claims below it may have been refused
+        let head = if lsn < end { lsn } else { behind };
         let before = std::mem::replace(&mut chain.head, head);
         self.roll(chain).inspect_err(|_| chain.head = before)?;
-        chain.head_named = chain.active().lsn(FIRST_FRAME).0 + 1;
-        Ok(chain.head_named)
+        chain.head_named = behind.0 + 1;
+        Ok((chain.head, chain.head_named))
     }
 
     /// Whether the log can begin at `lsn`: a batch begins there, or it is the tail.
@@ -158,7 +179,7 @@ impl Log {
         self.tail(&mut lock(&self.chain))
     }
 
-    /// Takes the segments below `head` out of the log, oldest first, and their files
+    /// Takes the segments below the head out of the log, oldest first, and their files
     /// away. The head is durably there, or higher: another truncation may have named
     /// one that is not durable yet.
     fn retire(&self, head: Lsn) -> Result<()> {
@@ -167,6 +188,7 @@ impl Log {
             while chain.live.get(1).is_some_and(|next| next.lsn(0) <= head) {
                 let oldest = chain.live.pop_front().expect("there are two");
                 chain.dead.push(oldest);
+                chain.rolls_since_retired = 0;
             }
         }
         self.waiters.wake_all();

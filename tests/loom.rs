@@ -67,6 +67,8 @@ mod storage {
         fn map(&self) -> &Arc<Map>;
         fn flush(&self, range: Range<u64>) -> io::Result<()>;
         fn populate(&self, range: Range<u64>) -> io::Result<()>;
+        fn rearm(&self, _range: Range<u64>) {}
+        fn unload(&self) {}
         fn load(&self, range: Range<u64>) -> io::Result<()>;
         fn touch(&self, range: Range<u64>);
         fn is_unshared(&self) -> io::Result<bool>;

@@ -184,6 +184,18 @@ impl Map {
         }
     }
 
+    /// Gives back the memory that a file mapping holds: whoever touches it again finds what
+    /// was there.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn unload(&self) {
+        if let Backing::File(map) = &self.backing {
+            // SAFETY: the mapping is shared and of a file, so what was stored stays in the
+            // page cache, and a slice of it reads the same as before.
+            // A refusal costs memory, and nothing else.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
+    }
+
     /// A claim on `range`, for the one who alone may use it: the holder of the
     /// chain lock, behind the last claim of a closed segment or in a file that
     /// takes no other claims.

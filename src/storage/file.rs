@@ -59,11 +59,12 @@ impl Directory {
     fn prepare(&self, file: File, len: u64) -> io::Result<MappedFile> {
         sys::no_copy_on_write(&file);
         match sys::allocate(&file, len) {
-            Err(error) if error.kind() == ErrorKind::Unsupported => {} // the zeros do it
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                for piece in pieces(0..len, PIECE) {
+                    (&file).write_all(&[0; PIECE][..length(&piece)])?;
+                }
+            }
             done => done?,
-        }
-        for piece in pieces(0..len, PIECE) {
-            (&file).write_all(&[0; PIECE][..length(&piece)])?;
         }
         file.sync_all()?;
         MappedFile::new(file, Access::Write, self.flush)

@@ -133,6 +133,11 @@ impl Region for MappedFile {
     }
 
     #[cfg(target_os = "linux")]
+    fn unload(&self) {
+        self.map.unload();
+    }
+
+    #[cfg(target_os = "linux")]
     fn load(&self, range: Range<u64>) -> io::Result<()> {
         const STEP: usize = 4 << 20;
         for step in pieces(range, STEP) {
@@ -228,7 +233,7 @@ pub(super) fn unless_contended(locked: io::Result<()>) -> io::Result<()> {
 }
 
 /// `range` in pieces of at most `len` bytes.
-pub(super) fn pieces(range: Range<u64>, len: usize) -> impl Iterator<Item = Range<u64>> {
+pub(crate) fn pieces(range: Range<u64>, len: usize) -> impl Iterator<Item = Range<u64>> {
     let end = range.end;
     range.step_by(len).map(move |at| at..end.min(at.saturating_add(len as u64)))
 }

@@ -18,6 +18,7 @@ mod memory;
 mod simulated;
 
 pub(crate) use file::Directory;
+pub(crate) use mapped::pieces;
 pub(crate) use memory::Memory;
 pub use simulated::Disk;
 
@@ -47,9 +48,10 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// that is not there has none.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
 
-    /// Makes a file of `len` bytes and maps it for writing. Its blocks are
-    /// allocated, its bytes written as zeros, and both are durable; its name is
-    /// not. Replaces a file of that name. If it fails, nothing is left of it.
+    /// Makes a file of `len` bytes and maps it for writing. Its length is durable, its
+    /// blocks are its own, and it reads as zeros, after a power cut, too, but for what
+    /// is stored in it; its name is not durable. Replaces a file of that name. If it
+    /// fails, nothing is left of it.
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn Region>>;
 
     /// Maps a file that is there for `access`. For writing,
@@ -98,6 +100,10 @@ pub(crate) trait Region: Debug + Send + Sync {
     /// else reads or writes: may zero `range`, and does where the platform has
     /// no other way.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
+
+    /// Gives back the memory that the mapping holds; what is in it stays, in the page
+    /// cache.
+    fn unload(&self) {}
 
     /// Spares the next store to `range` the fault that a flush leaves behind,
     /// where the platform can. Changes nothing, whoever uses `range` meanwhile.

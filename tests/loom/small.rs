@@ -162,7 +162,7 @@ impl Small {
         let segment = Arc::new(Segment::new(id, pages.clone(), ready));
         chain.live.push((segment.clone(), pages.clone()));
         let seed = format::seed(life.salt, STAMP.epoch);
-        self.ring.activate(Preparing::new(segment, pages, spare.stale), seed, FIRST);
+        self.ring.activate(Preparing::new(segment, pages, ready), seed, FIRST);
     }
 
     /// Appends, rolling as often as it must; `None` if there is nothing to roll to.

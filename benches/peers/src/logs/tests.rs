@@ -1,0 +1,188 @@
+//! Every log gives back what it was given: each thread's records, whole and in the
+//! thread's order.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crate::log::{Log, Shape};
+
+/// Small, so that every log rolls.
+const SHAPE: Shape = Shape { segment: 1 << 20, record: 64 * 1024 };
+
+/// Fewer, for logs that flush every append.
+const FEW: u64 = 200;
+const MANY: u64 = 10_000;
+
+macro_rules! logs {
+    ($($name:ident: $log:ty, $appends:expr;)*) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn one_thread_reads_back_its_appends() {
+                one_thread_reads_back::<$log>($appends);
+            }
+
+            #[test]
+            fn four_threads_read_back_their_appends() {
+                threads_read_back::<$log>(4, $appends, |log, record| log.append(record));
+            }
+
+            #[test]
+            fn eight_threads_read_back_their_commits() {
+                threads_read_back::<$log>(8, FEW, |log, record| log.commit(record));
+            }
+
+            #[test]
+            fn commits_and_appends_mix() {
+                threads_read_back::<$log>(4, FEW, |log, record| match record[0] % 3 {
+                    0 => log.commit(record),
+                    1 => log.append(record),
+                    _ => {
+                        log.append(record);
+                        log.sync();
+                    }
+                });
+            }
+
+            #[test]
+            fn a_log_opened_again_goes_on() {
+                goes_on::<$log>();
+            }
+
+            #[test]
+            fn the_end_outlives_a_truncation() {
+                truncation_keeps_the_end::<$log>($appends);
+            }
+        }
+    )*};
+}
+
+logs! {
+    wal_db: crate::logs::wal_db::WalDb, MANY;
+    wal_db_segmented: crate::logs::wal_db::WalDbSegmented, MANY;
+    walogs: crate::logs::walogs::Walogs, FEW;
+    okaywal: crate::logs::okaywal::Okaywal, MANY;
+    seglog: crate::logs::seglog::Seglog, MANY;
+    walrus: crate::logs::walrus::Walrus, MANY;
+    walrus_sync_each: crate::logs::walrus::WalrusSyncEach, FEW;
+    raft_engine: crate::logs::raft_engine::RaftEngine, MANY;
+}
+
+fn one_thread_reads_back<L: Log>(appends: u64) {
+    let dir = Dir::new();
+    let mut log = L::open(&dir.0, SHAPE);
+    for number in 0..appends {
+        log.append_alone(&record(0, number));
+    }
+    log.sync();
+    log.close();
+    assert_eq!(read_back::<L>(&dir.0, 1)[0], 0..appends);
+    assert_eq!(read_back::<L>(&dir.0, 1)[0], 0..appends, "a second time");
+}
+
+fn threads_read_back<L: Log>(threads: u64, appends: u64, append: fn(&L, &[u8])) {
+    let dir = Dir::new();
+    let log = L::open(&dir.0, SHAPE);
+    thread::scope(|scope| {
+        for thread in 0..threads {
+            let log = &log;
+            scope.spawn(move || {
+                for number in 0..appends {
+                    append(log, &record(thread, number));
+                }
+            });
+        }
+    });
+    log.sync();
+    log.close();
+    let all = vec![0..appends; threads as usize];
+    assert_eq!(read_back::<L>(&dir.0, threads), all);
+}
+
+fn goes_on<L: Log>() {
+    let dir = Dir::new();
+    for half in 0..2 {
+        let log = L::open(&dir.0, SHAPE);
+        for number in half * FEW..(half + 1) * FEW {
+            log.append(&record(0, number));
+        }
+        log.sync();
+        log.close();
+    }
+    assert_eq!(read_back::<L>(&dir.0, 1)[0], 0..2 * FEW);
+}
+
+fn truncation_keeps_the_end<L: Log>(appends: u64) {
+    let dir = Dir::new();
+    let log = L::open(&dir.0, SHAPE);
+    for number in 0..appends {
+        log.append(&record(0, number));
+        if number % (appends / 100) == 0 {
+            log.sync();
+        }
+    }
+    log.sync();
+    let truncates = log.truncate();
+    log.append(&record(0, appends));
+    log.sync();
+    log.close();
+    let left = &read_back::<L>(&dir.0, 1)[0];
+    assert_eq!(left.end, appends + 1);
+    assert!(left.start < appends);
+    assert!(truncates || left.start == 0);
+}
+
+/// Which records of each thread a replay shows.
+fn read_back<L: Log>(dir: &Path, threads: u64) -> Vec<std::ops::Range<u64>> {
+    let mut seen = vec![None; threads as usize];
+    let replayed = L::replay(dir, SHAPE, &mut |bytes| {
+        let (thread, number) = (word(bytes, 0), word(bytes, 8));
+        assert_eq!(bytes, record(thread, number), "record {number} of thread {thread}");
+        let range = seen[thread as usize].get_or_insert(number..number);
+        assert_eq!(range.end, number, "thread {thread}");
+        range.end += 1;
+    });
+    assert!(replayed);
+    seen.into_iter().map(|range| range.unwrap_or(0..0)).collect()
+}
+
+/// 64 bytes to 64 KiB, mostly short, and all of it tells whose it is.
+fn record(thread: u64, number: u64) -> Vec<u8> {
+    let mixed = (thread << 32 | number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let len = match number % 100 {
+        99 => 64 * 1024,
+        98 => 1024 + mixed as usize % 16_384,
+        _ => 64 + mixed as usize % 448,
+    };
+    let mut bytes = vec![mixed as u8; len];
+    bytes[..8].copy_from_slice(&thread.to_le_bytes());
+    bytes[8..16].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// A directory of a test's own, removed with it.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("peers-{}-{number}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
