@@ -177,6 +177,7 @@ impl Kind {
 }
 
 /// The first word of a frame: its kind and the length of its payload. Never 0.
+#[inline]
 pub(crate) fn word(kind: Kind, payload_len: usize) -> u32 {
     assert!(payload_len <= MAX_RECORD, "a payload of {payload_len} bytes has no word");
     (kind as u32) << LEN_BITS | payload_len as u32
@@ -242,13 +243,22 @@ pub(crate) fn seed(salt: u64, epoch: u32) -> u32 {
 /// The check of a frame: over its word, its own place, its tag, and its payload.
 #[inline]
 pub(crate) fn check(seed: u32, word: u32, lsn: u64, tag: Tag, payload: &[u8]) -> u32 {
-    crc32c::crc32c_append(!sys::crc32c_steps(seed ^ word, lsn, tag.0), payload)
+    crc32c::crc32c_append(check_of_header(seed, word, lsn, tag), payload)
 }
 
-/// The part of a frame's header behind its word, as it is stored.
+/// The same before its payload.
 #[inline]
-pub(crate) fn header_tail(check: u32, tag: Tag) -> [u8; FRAME_HEADER - CHECK] {
-    let mut bytes = [0; FRAME_HEADER - CHECK];
+pub(crate) fn check_of_header(seed: u32, word: u32, lsn: u64, tag: Tag) -> u32 {
+    !sys::crc32c_steps(seed ^ word, lsn, tag.0)
+}
+
+/// The part of a frame's header behind its word.
+pub(crate) type HeaderTail = [u8; FRAME_HEADER - CHECK];
+
+/// The same as it is stored.
+#[inline]
+pub(crate) fn header_tail(check: u32, tag: Tag) -> HeaderTail {
+    let mut bytes = HeaderTail::default();
     bytes[..4].copy_from_slice(&check.to_le_bytes());
     bytes[4..].copy_from_slice(&tag.0.to_le_bytes());
     bytes

@@ -11,7 +11,7 @@ use crate::commit::{Commit, Lead};
 use crate::error::{Error, Result};
 use crate::format::{FIRST_FRAME, Reason, State};
 use crate::lsn::{Lsn, SegmentSize};
-use crate::map::Claim;
+use crate::map::{Attempt, Claim};
 use crate::options::Options;
 use crate::prepare::Worker;
 use crate::recover::Recovery;
@@ -32,6 +32,8 @@ pub(crate) struct Log {
     pub(crate) uuid: [u8; 16],
     /// The epoch of this opening.
     pub(crate) epoch: u32,
+    /// Up to this size, a claim is made by adding, in any segment.
+    pub(crate) max_at_once: u64,
     pub(crate) recovery: Recovery,
     /// Held by whoever makes or removes files.
     pub(crate) making: Mutex<()>,
@@ -63,12 +65,6 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed); // a number for people
 }
 
-/// A granted claim, and what is left to do when it is published.
-pub(crate) struct Granted<'l> {
-    pub(crate) claim: Claim<'l>,
-    pub(crate) after: After<'l>,
-}
-
 /// Dropped when a claim is published, or abandoned: between the two, nobody takes a
 /// lock. Wakes who sleeps for it, and calls the background thread if the claim
 /// overtook it.
@@ -79,7 +75,6 @@ pub(crate) struct After<'l> {
 }
 
 impl Drop for After<'_> {
-    #[inline]
     fn drop(&mut self) {
         if let Some(seat) = self.wake {
             self.log.waiters.published(&seat.slot);
@@ -113,19 +108,67 @@ impl Drop for Inside {
 }
 
 impl Log {
-    /// Claims `size` bytes for `count` records: on the road, one atomic addition.
-    #[inline]
-    pub(crate) fn claim(&self, size: u64, count: u32) -> Result<Granted<'_>> {
+    /// Appends what takes `size` bytes and `count` numbers: `put` fills a claim with it, and
+    /// publishes that. On the road this is one atomic addition and what `put` does; all else
+    /// is elsewhere, so that the claim stays in registers.
+    #[inline(always)]
+    pub(crate) fn append(
+        &self,
+        size: u64,
+        count: u32,
+        put: impl FnOnce(Claim<'_>, Stamp) -> Lsn,
+    ) -> Result<Lsn> {
+        if size > self.max_at_once {
+            return self.append_looking(size, count, put);
+        }
+        let number = self.ring.active();
+        match self.ring.seat(number).slot.attempt(size, count) {
+            Attempt::Granted { claim, wake: false } => Ok(put(claim, self.stamp())),
+            attempt => {
+                let asked = self.ring.seat(number).settle(attempt);
+                self.append_on(number, asked, size, count, put)
+            }
+        }
+    }
+
+    /// The same for a size at which one looks before one adds, or that no segment takes.
+    #[cold]
+    #[inline(never)]
+    fn append_looking(
+        &self,
+        size: u64,
+        count: u32,
+        put: impl FnOnce(Claim<'_>, Stamp) -> Lsn,
+    ) -> Result<Lsn> {
+        if size > self.max_claim() {
+            return self.append_large(size, count, put);
+        }
+        let number = self.ring.active();
+        self.append_on(number, self.ring.seat(number).ask(size, count), size, count, put)
+    }
+
+    /// Goes on with a claim that something is to be done about, until one is granted.
+    #[cold]
+    #[inline(never)]
+    fn append_on<'l>(
+        &'l self,
+        mut number: u64,
+        mut asked: Asked<'l>,
+        size: u64,
+        count: u32,
+        put: impl FnOnce(Claim<'_>, Stamp) -> Lsn,
+    ) -> Result<Lsn> {
         loop {
-            let number = self.ring.active();
-            let seat = self.ring.seat(number);
-            match seat.ask(size, count) {
+            match asked {
                 Asked::Granted { claim, wake, overtook } => {
-                    let after = After { log: self, wake: wake.then_some(seat), overtook };
-                    return Ok(Granted { claim, after });
+                    let wake = wake.then(|| self.ring.seat(number));
+                    let _after = After { log: self, wake, overtook };
+                    return Ok(put(claim, self.stamp()));
                 }
                 Asked::Refused => self.make_room(number)?,
             }
+            number = self.ring.active();
+            asked = self.ring.seat(number).ask(size, count);
         }
     }
 

@@ -19,11 +19,12 @@ use crate::options::Options;
 use crate::prepare::{self, Worker};
 use crate::recover::{self, Directory, Ended, Found, Next, Recovery};
 use crate::ring::{self, Preparing, Ring};
-use crate::roll::Predecessor;
+use crate::roll::{FIRST_CLAIM, Predecessor};
 use crate::scan::{Life, Place};
 use crate::segment::{self, Identity, Segment};
 use crate::storage::{Access, Region, Storage};
 use crate::sync::{Arc, AtomicBool, Mutex, lock};
+use crate::tail::ADDED_BLINDLY;
 use crate::wait::Waiters;
 
 impl Log {
@@ -52,6 +53,7 @@ impl Log {
             size,
             uuid,
             epoch: recovery.epoch,
+            max_at_once: ADDED_BLINDLY.min(size.bytes() - RESERVE - FIRST_CLAIM),
             recovery,
             making: Mutex::new(()),
             chain: Mutex::new(Chain {
@@ -182,7 +184,14 @@ impl Log {
                     let region: Arc<dyn Region> = region.into();
                     // one, but for a large file whose begin was lost
                     let slots = (region.map().len() / self.size.bytes()) as u32;
-                    chain.spares.push_back(Spare { index, salt, slots, region, zero_to: 0, ready: 0 });
+                    chain.spares.push_back(Spare {
+                        index,
+                        salt,
+                        slots,
+                        region,
+                        zero_to: 0,
+                        ready: 0,
+                    });
                 }
                 Err(e) if found.next == Next::Spare(index) => {
                     return Err(Error::io("map", &self.path(&name), e));

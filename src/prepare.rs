@@ -141,8 +141,8 @@ impl Worker {
             if !log.work_ahead() {
                 continue;
             }
-            let _ = log.keep_spares(); // the append that needs one learns why there is none
             log.unload_old();
+            let _ = log.keep_spares(); // the append that needs one learns why there is none
             let tail = log.next_lsn();
             quiet = if tail.0 == last { quiet + 1 } else { 0 };
             last = tail.0;
@@ -201,7 +201,6 @@ impl Log {
         self.tidy(&making)?;
         while self.wants_spare() && !self.worker.is_stopped() {
             self.make_one(&making)?;
-            self.unload_old();
         }
         Ok(())
     }
@@ -216,25 +215,27 @@ impl Log {
     }
 
     /// Gives back the memory of segments that were written some time ago: of those that
-    /// take no claims, only the last is kept as it is.
+    /// take no claims, only the last is kept as it is. They are walked first, so that
+    /// whoever asks for their end later does not bring all of it back.
     fn unload_old(&self) {
-        let old: Vec<_> = {
-            let chain = &mut *lock(&self.chain);
-            let old = chain.live.len().saturating_sub(2);
-            let from = chain.live.partition_point(|segment| segment.id.index < chain.loaded_from);
-            let old: Vec<_> = chain.live.range(from..old.max(from)).cloned().collect();
-            if let Some(last) = old.last() {
-                chain.loaded_from = last.id.index + 1;
+        loop {
+            let segment = {
+                let chain = lock(&self.chain);
+                let old = chain.live.len().saturating_sub(2);
+                let is_loaded = |segment: &&Arc<Segment>| segment.id.index >= chain.loaded_from;
+                let Some(segment) = chain.live.iter().take(old).find(is_loaded) else { return };
+                segment.clone()
+            };
+            if !segment.unload() {
+                return; // somebody is in the middle of an append there
             }
-            old
-        };
-        for segment in old {
-            segment.unload();
+            lock(&self.chain).loaded_from = segment.id.index + 1;
         }
     }
 
     /// Makes a spare of a new file.
     fn make_one(&self, _making: &MutexGuard<'_, ()>) -> Result<()> {
+        self.unload_old(); // before the new file takes as much
         let index = {
             let mut chain = lock(&self.chain);
             self.check_size(&chain, self.size.bytes())?;

@@ -5,6 +5,7 @@
 mod chain;
 mod decide;
 pub(crate) mod files;
+mod ranges;
 pub(crate) mod search;
 #[cfg(test)]
 mod tests;

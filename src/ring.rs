@@ -227,7 +227,6 @@ impl Seat {
     }
 
     /// Claims `size` bytes for `count` records.
-    #[inline]
     pub(crate) fn ask(&self, size: u64, count: u32) -> Asked<'_> {
         self.settle(self.slot.attempt(size, count))
     }
@@ -237,8 +236,8 @@ impl Seat {
         self.settle(self.slot.attempt_looking(size, count, false))
     }
 
-    #[inline]
-    fn settle<'s>(&'s self, attempt: Attempt<'s>) -> Asked<'s> {
+    /// Sees to a claim that was tried for.
+    pub(crate) fn settle<'s>(&'s self, attempt: Attempt<'s>) -> Asked<'s> {
         match attempt {
             Attempt::Granted { claim, wake } => Asked::Granted { claim, wake, overtook: false },
             Attempt::Pending(pending) => self.move_mark(pending),
@@ -255,7 +254,8 @@ impl Seat {
             let preparing = preparing.as_mut().expect("a pending claim keeps its seat in use");
             if !preparing.frozen {
                 let target = pending.needs_ready();
-                preparing.frozen = preparing.advance(&self.slot, target.next_multiple_of(STEP)).is_err();
+                preparing.frozen =
+                    preparing.advance(&self.slot, target.next_multiple_of(STEP)).is_err();
             }
         }
         match self.slot.recheck(pending) {
@@ -282,7 +282,8 @@ impl Seat {
         if let Some(preparing) = lock(&self.preparing).as_mut() {
             if !preparing.frozen {
                 let target = self.slot.ready_to_close_at(closed_at);
-                preparing.frozen = preparing.advance(&self.slot, target.next_multiple_of(PAGE)).is_err();
+                preparing.frozen =
+                    preparing.advance(&self.slot, target.next_multiple_of(PAGE)).is_err();
             }
             self.slot.note_end(closed_at);
         }
@@ -300,7 +301,8 @@ impl Seat {
         let mut preparing = lock(&self.preparing);
         let Some(preparing) = preparing.as_mut() else { return false };
         target <= preparing.segment.ready()
-            || !preparing.frozen && preparing.advance(&self.slot, target.next_multiple_of(PAGE)).is_ok()
+            || !preparing.frozen
+                && preparing.advance(&self.slot, target.next_multiple_of(PAGE)).is_ok()
     }
 
     fn is_free(&self) -> bool {

@@ -140,11 +140,19 @@ impl Segment {
         Ok(region)
     }
 
-    /// Gives back the memory that its mapping holds: whoever touches it again gets it anew.
-    pub(crate) fn unload(&self) {
-        if let Held::Kept(region) = &*lock(&self.region) {
+    /// Gives back the memory that its mapping holds, once all of it is published: whoever
+    /// touches it again gets it anew. `false`: not yet.
+    pub(crate) fn unload(&self) -> bool {
+        let region = match &*lock(&self.region) {
+            Held::Kept(region) => region.clone(),
+            Held::Loose(_) | Held::Given => return true,
+        };
+        // what cannot be walked is damaged: who reads it is told so
+        let is_complete = self.published(region.map()).map_or(true, |end| end.complete);
+        if is_complete {
             region.unload();
         }
+        is_complete
     }
 
     /// Keeps the mapping only as long as others have it. For a segment that is
@@ -415,8 +423,7 @@ fn fill(
     let lsn = claim.base() + at;
     let tag = Tag::new(ordinal, stamp.epoch, lsn, stamp.durable);
     let check = format::check(seed, word, lsn, tag, payload);
-    claim.fill(at + format::HEADER_TAIL, &format::header_tail(check, tag));
-    claim.fill(at + FRAME_HEADER as u64, payload);
+    claim.fill_frame(at, &format::header_tail(check, tag), payload);
 }
 
 /// Puts a batch into a claim that is just as large: the first word comes last.
@@ -479,7 +486,7 @@ impl<'m> Building<'m> {
         let hashed_len = if kind == Kind::Abandoned { 0 } else { self.len };
         let hashed = claim.bytes_mut(at + FRAME_HEADER as u64, hashed_len);
         let check = format::check(seed, word, lsn, tag, hashed);
-        claim.fill(at + format::HEADER_TAIL, &format::header_tail(check, tag));
+        claim.fill_frame(at, &format::header_tail(check, tag), &[]);
         claim.publish(word);
         Lsn(lsn)
     }

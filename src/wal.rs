@@ -7,15 +7,14 @@ use crate::cursor::Start;
 use crate::error::{Error, Result};
 use crate::follow::Follower;
 use crate::format::{self, Kind, Reason};
-use crate::log::{Granted, Log, Purpose};
+use crate::log::{Log, Purpose};
 use crate::lsn::Lsn;
-use crate::map::Claim;
 use crate::options::Options;
 use crate::reader::{Reader, Records};
 use crate::record::{OwnedRecord, Record};
 use crate::recover::Recovery;
 use crate::salvage::{self, Salvaged};
-use crate::segment::{self, Building, Stamp};
+use crate::segment::{self, Building};
 use crate::storage::{Directory, Disk, Memory, Storage};
 use crate::sync::{Arc, Ordering, lock};
 
@@ -173,14 +172,10 @@ impl Wal {
     #[inline]
     pub fn append(&self, record: &[u8]) -> Result<Lsn> {
         let size = self.frame_size(record.len())?;
-        if size > self.log.max_claim() {
-            return self.append_large(size, &[record]);
-        }
-        let Granted { claim, after } = self.log.claim(size, 1)?;
-        let seed = claim.seed();
-        let lsn = segment::put(claim, self.log.stamp(), Kind::Record, seed, record);
-        drop(after);
-        Ok(lsn)
+        self.log.append(size, 1, |claim, stamp| {
+            let seed = claim.seed();
+            segment::put(claim, stamp, Kind::Record, seed, record)
+        })
     }
 
     /// Adds a record of `len` bytes that `build` writes in place, all zero at first.
@@ -195,17 +190,12 @@ impl Wal {
     /// As [`append`](Self::append); `build` is then not called.
     pub fn append_with(&self, len: usize, build: impl FnOnce(&mut [u8])) -> Result<Lsn> {
         let size = self.frame_size(len)?;
-        let building = |claim: Claim<'_>, stamp: Stamp| {
+        self.log.append(size, 1, |claim, stamp| {
             let mut building = Building::new(claim, stamp, len);
             let _inside = self.log.enter_closure();
             build(building.bytes_mut());
             building.finish()
-        };
-        if size > self.log.max_claim() {
-            return self.log.append_large(size, 1, building);
-        }
-        let Granted { claim, after: _after } = self.log.claim(size, 1)?;
-        Ok(building(claim, self.log.stamp()))
+        })
     }
 
     /// Adds records that belong together: after a crash all of them are in the log,
@@ -228,18 +218,7 @@ impl Wal {
         if size > MAX_BATCH {
             return Err(Error::TooLarge { len: size, max: MAX_BATCH });
         }
-        if size > self.log.max_claim() {
-            return self.append_large(size, records);
-        }
-        let Granted { claim, after } = self.log.claim(size, records.len() as u32)?;
-        let lsn = segment::put_batch(claim, self.log.stamp(), records);
-        drop(after);
-        Ok(lsn)
-    }
-
-    #[cold]
-    fn append_large(&self, size: u64, records: &[&[u8]]) -> Result<Lsn> {
-        self.log.append_large(size, records.len() as u32, |claim, stamp| {
+        self.log.append(size, records.len() as u32, |claim, stamp| {
             segment::put_batch(claim, stamp, records)
         })
     }

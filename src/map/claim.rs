@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::ptr;
 
 use super::Map;
+use crate::format::{FRAME_HEADER, HEADER_TAIL, HeaderTail};
 
 /// Bytes that nobody else touches until they are published, and the number of
 /// claims before them in their segment. As long as it is not published, its
@@ -48,32 +49,35 @@ impl<'m> Claim<'m> {
     /// The part of `len` bytes that is `at` bytes from the segment's start.
     #[inline]
     fn part(&self, at: u64, len: usize) -> Range<u64> {
-        let end = at + len as u64;
-        assert!(self.start <= at && end <= self.end, "{at}..{end} leaves its claim");
-        #[cfg(loom)]
-        self.map.model.write(&(at..end));
-        at..end
+        let is_inside = self.start <= at && at <= self.end && len as u64 <= self.end - at;
+        assert!(is_inside, "{len} bytes at {at} leave their claim");
+        at..at + len as u64
     }
 
-    /// Copies `bytes` into the claim, at offset `at` of the segment.
+    /// Copies all of a frame into the claim but its word, at offset `at` of the segment. A
+    /// payload that is there already is left alone by an empty one.
     #[inline]
-    pub(crate) fn fill(&mut self, at: u64, bytes: &[u8]) {
-        let part = self.part(at, bytes.len());
-        // SAFETY: bounded: `part` lies in the claim, and every claim in its map.
-        // claimed: no one else touches these bytes until they are published.
+    pub(crate) fn fill_frame(&mut self, at: u64, header_tail: &HeaderTail, payload: &[u8]) {
+        let part = self.part(at, FRAME_HEADER + payload.len());
+        #[cfg(loom)]
+        self.map.model.write(&(part.start + HEADER_TAIL..part.end));
+        // SAFETY: bounded: `part` lies in the claim, and every claim in its map; header and
+        // payload are as long together. claimed: no one else touches these bytes until they
+        // are published.
         unsafe {
-            ptr::copy_nonoverlapping(
-                bytes.as_ptr(),
-                self.map.base.add(part.start as usize),
-                bytes.len(),
-            );
+            let frame = self.map.base.add(part.start as usize);
+            let tail = frame.add(HEADER_TAIL as usize);
+            ptr::copy_nonoverlapping(header_tail.as_ptr(), tail, header_tail.len());
+            ptr::copy_nonoverlapping(payload.as_ptr(), frame.add(FRAME_HEADER), payload.len());
         }
     }
 
     /// `len` bytes of the claim, at offset `at` of the segment, to build in place.
     pub(crate) fn bytes_mut(&mut self, at: u64, len: usize) -> &mut [u8] {
         let part = self.part(at, len);
-        // SAFETY: bounded and claimed: as in `fill`; the borrow of the claim keeps
+        #[cfg(loom)]
+        self.map.model.write(&part);
+        // SAFETY: bounded and claimed: as in `fill_frame`; the borrow of the claim keeps
         // it from being used otherwise meanwhile.
         unsafe { std::slice::from_raw_parts_mut(self.map.base.add(part.start as usize), len) }
     }

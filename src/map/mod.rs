@@ -92,6 +92,7 @@ impl Map {
     }
 
     /// The pointer to the first byte of `range`, all of which is in the map.
+    #[inline]
     fn pointer(&self, range: &Range<u64>) -> *mut u8 {
         assert!(
             range.start <= range.end && range.end <= self.len,
@@ -104,6 +105,7 @@ impl Map {
 
     /// The word at `at`, which every thread may read and write at any time: the
     /// first word of each frame, through which it is published.
+    #[inline]
     fn word(&self, at: u64) -> &AtomicU32 {
         assert!(at % ALIGN == 0, "byte {at} cannot be a frame's");
         let _word = self.pointer(&(at..at + size_of::<u32>() as u64));

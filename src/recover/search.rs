@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::ranges::{self, Ranges};
 use crate::format::{self, ALIGN, FRAME_HEADER, FrameHeader, Kind, Reason, State};
 use crate::scan::{Found, Frame, Life, Place};
 
@@ -63,11 +64,13 @@ pub(crate) struct Search<'a> {
     bytes: &'a [u8],
     /// Bytes that may still be checksummed.
     left: u64,
+    /// Made when it is first needed.
+    ranges: Option<Ranges<'a>>,
 }
 
 impl<'a> Search<'a> {
     pub(crate) fn new(life: Life, bytes: &'a [u8]) -> Self {
-        Search { life, bytes, left: (bytes.len() as u64).saturating_mul(BUDGET) }
+        Search { life, bytes, left: (bytes.len() as u64).saturating_mul(BUDGET), ranges: None }
     }
 
     /// The first intact frame at or behind `from`, where claims are counted
@@ -94,6 +97,11 @@ impl<'a> Search<'a> {
             let rest = &bytes[offset as usize..];
             let size = format::frame_size(format::payload_len(candidate.header.word));
             for epoch in candidate.epochs.iter().copied() {
+                match self.may_be_intact(offset, &candidate.header, epoch) {
+                    Some(true) => {}
+                    Some(false) => continue,
+                    None => return Outcome::Undecided,
+                }
                 if size > self.left {
                     return Outcome::Undecided;
                 }
@@ -105,6 +113,26 @@ impl<'a> Search<'a> {
             }
         }
         Outcome::Nothing
+    }
+
+    /// Whether the check of what may be a long frame says that it is one, at the cost of a
+    /// short one; of a short one it says nothing. `None`: the budget has ended.
+    fn may_be_intact(&mut self, offset: u64, header: &FrameHeader, epoch: u32) -> Option<bool> {
+        let payload_len = format::payload_len(header.word);
+        if payload_len as u64 <= ranges::COST || format::kind(header.word) == Some(Kind::Abandoned)
+        {
+            return Some(true);
+        }
+        if self.ranges.is_none() {
+            // nothing before is asked for later, or was loaded
+            self.left = self.left.checked_sub(self.bytes.len() as u64 - offset)?;
+            self.ranges = Some(Ranges::new(self.bytes, offset as usize));
+        }
+        let ranges = self.ranges.as_ref().expect("just seen to");
+        self.left = self.left.checked_sub(ranges::COST)?;
+        let (seed, lsn) = (format::seed(self.life.salt, epoch), self.life.base + offset);
+        let check = format::check_of_header(seed, header.word, lsn, header.tag);
+        Some(ranges.append(check, offset as usize + FRAME_HEADER, payload_len) == header.check)
     }
 
     /// What may be a frame at `offset`, if anything may; nothing is checksummed.
@@ -122,7 +150,9 @@ impl<'a> Search<'a> {
         let header = FrameHeader::decode(bytes);
         let kind = format::kind(header.word)?;
         let payload_len = format::payload_len(header.word);
-        if format::frame_size(payload_len) > bytes.len() as u64 {
+        let padding =
+            bytes.get(FRAME_HEADER + payload_len..format::frame_size(payload_len) as usize)?;
+        if padding.iter().any(|&byte| byte != 0) {
             return None;
         }
         if !possible_ordinals(from, offset).contains(&u64::from(header.tag.ordinal())) {
