@@ -11,10 +11,11 @@ use crate::format::{self, FIRST_FRAME, FrameHeader, Kind, Reason};
 use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::map::Map;
-use crate::record::{OwnedRecord, RecordAt, View};
+use crate::record::{OwnedRecord, Record, RecordAt, View};
 use crate::scan::{self, Content};
 use crate::segment::Segment;
 use crate::sync::{Arc, lock};
+use crate::sys;
 
 /// Where reading goes on in a segment, and how.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +23,11 @@ pub(crate) struct Position {
     offset: u64,
     /// The epoch in force there; only what is verified needs it.
     epoch: u32,
+    /// What checks start from in that epoch.
+    seed: u32,
     verify: bool,
+    /// Pages before this offset are present, as far as that can be told.
+    present: u64,
     /// Records before this offset are passed over: where reading was to begin at a
     /// place that nobody could walk to yet.
     from: u64,
@@ -46,9 +51,9 @@ pub(crate) enum Step {
 }
 
 impl Position {
-    /// The same in another segment, from its first frame on.
+    /// The same in another segment, from its first frame on: a begin.
     pub(crate) fn in_next(self) -> Self {
-        Position { offset: FIRST_FRAME, from: 0, ..self }
+        Position { offset: FIRST_FRAME, present: 0, from: 0, ..self }
     }
 
     pub(crate) fn unverified(self) -> Self {
@@ -58,13 +63,69 @@ impl Position {
     pub(crate) fn offset(self) -> u64 {
         self.offset
     }
+
+    /// Whether the frame at this position is an intact record. What is not is looked at
+    /// again, and then told: see [`verified`].
+    #[inline]
+    fn is_intact_record(self, header: FrameHeader, bytes: &[u8], lsn: u64) -> bool {
+        let (payload, padding) =
+            bytes[format::FRAME_HEADER..].split_at(format::payload_len(header.word));
+        padding.iter().all(|&byte| byte == 0)
+            && header.tag.nibble() == format::nibble(self.epoch)
+            && format::check(self.seed, header.word, lsn, header.tag, payload) == header.check
+    }
 }
 
 impl View {
+    /// The record at `position`, which is moved behind it, if that is all there is to it: an
+    /// intact one below `limit`. `None`, and nothing is moved: see [`step`](Self::step).
+    ///
+    /// `map` is the view's own, looked up once for many records.
+    #[inline]
+    pub(crate) fn record_at_once<'m>(
+        &'m self,
+        map: &'m Map,
+        position: &mut Position,
+        limit: u64,
+    ) -> Option<Record<'m>> {
+        let segment = &*self.segment;
+        let at = position.offset;
+        let lsn = segment.lsn(at).0;
+        let passed_over = at < position.from || at >= position.present;
+        if passed_over || at >= segment.cut() || lsn >= limit {
+            return None;
+        }
+        let bytes = segment.record_bytes(map, at)?;
+        let header = FrameHeader::decode(bytes);
+        if position.verify && !position.is_intact_record(header, bytes, lsn) {
+            return None;
+        }
+        position.offset = at + bytes.len() as u64;
+        sys::prefetch_behind(bytes.as_ptr(), bytes.len());
+        let payload_len = format::payload_len(header.word);
+        let at = RecordAt {
+            kind: format::kind(header.word)?,
+            offset: at,
+            ordinal: header.tag.ordinal(),
+            payload_len: payload_len as u32,
+        };
+        Some(Record { view: self, at, data: &bytes[format::FRAME_HEADER..][..payload_len] })
+    }
+
+    /// Has what comes next at `position` present, for a reader in order.
+    pub(crate) fn read_ahead(&self, position: &mut Position) {
+        const PIECE: u64 = 1 << 20;
+        let (at, len) = (position.offset, self.segment.len());
+        if at >= position.present && at < len {
+            position.present = (at + PIECE).min(len);
+            self.region.read_ahead(at..position.present);
+        }
+    }
+
     /// Reads on from `position`, which is moved behind what is returned. Ends at
     /// `limit`, an LSN.
     pub(crate) fn step(&self, position: &mut Position, limit: u64) -> Result<Step> {
-        let segment = &*self.segment;
+        let (segment, map) = (&*self.segment, self.map());
         loop {
             let at = position.offset;
             match at.cmp(&segment.cut()) {
@@ -76,14 +137,13 @@ impl View {
             if segment.lsn(at).0 >= limit {
                 return Ok(Step::Tail);
             }
-            let Some(bytes) = segment.frame_bytes(self.map(), at)? else {
+            let Some((kind, bytes)) = segment.frame_bytes(map, at)? else {
                 return Ok(Step::Tail);
             };
             let header = FrameHeader::decode(bytes);
-            let kind = format::kind(header.word);
-            let kind = kind.ok_or_else(|| segment.damaged(at, Damage::Kind))?;
             if position.verify || kind == Kind::State {
                 position.epoch = verified(segment, bytes, at, position.epoch)?;
+                position.seed = format::seed(segment.id.life.salt, position.epoch);
             }
             position.offset = at + bytes.len() as u64;
             if kind == Kind::Seal {
@@ -93,9 +153,8 @@ impl View {
                 return Ok(Step::Record(RecordAt {
                     kind,
                     offset: at,
-                    end: position.offset,
                     ordinal: header.tag.ordinal(),
-                    payload_len: format::payload_len(header.word),
+                    payload_len: format::payload_len(header.word) as u32,
                 }));
             }
         }
@@ -145,9 +204,8 @@ impl Log {
         Ok(frame.kind.counts().then_some(RecordAt {
             kind: frame.kind,
             offset,
-            end: offset + bytes.len() as u64,
             ordinal: frame.tag.ordinal(),
-            payload_len: frame.payload.len(),
+            payload_len: frame.payload.len() as u32,
         }))
     }
 
@@ -171,7 +229,8 @@ impl Log {
 
     pub(crate) fn position(&self, view: &View, offset: u64) -> Result<Position> {
         let epoch = view.segment.epoch_at(view.map(), offset)?;
-        Ok(Position { offset, epoch, verify: true, from: 0 })
+        let seed = format::seed(view.segment.id.life.salt, epoch);
+        Ok(Position { offset, epoch, seed, verify: true, present: 0, from: 0 })
     }
 
     /// Calls `read` with what `choose` finds under the chain lock, outside of it: files

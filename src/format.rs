@@ -184,12 +184,14 @@ pub(crate) fn word(kind: Kind, payload_len: usize) -> u32 {
 }
 
 /// The payload's length in a frame's first word, in bytes.
+#[inline]
 pub(crate) fn payload_len(word: u32) -> usize {
     (word & LEN_MASK) as usize
 }
 
 /// The kind in a frame's first word; `None` if it is none that this version
 /// knows.
+#[inline]
 pub(crate) fn kind(word: u32) -> Option<Kind> {
     Kind::of(word)
 }
@@ -243,13 +245,13 @@ pub(crate) fn seed(salt: u64, epoch: u32) -> u32 {
 /// The check of a frame: over its word, its own place, its tag, and its payload.
 #[inline]
 pub(crate) fn check(seed: u32, word: u32, lsn: u64, tag: Tag, payload: &[u8]) -> u32 {
-    crc32c::crc32c_append(check_of_header(seed, word, lsn, tag), payload)
+    sys::crc32c_frame(seed ^ word, [lsn, tag.0], payload)
 }
 
 /// The same before its payload.
 #[inline]
 pub(crate) fn check_of_header(seed: u32, word: u32, lsn: u64, tag: Tag) -> u32 {
-    !sys::crc32c_steps(seed ^ word, lsn, tag.0)
+    !sys::crc32c_steps(seed ^ word, [lsn, tag.0])
 }
 
 /// The part of a frame's header behind its word.

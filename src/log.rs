@@ -17,7 +17,7 @@ use crate::prepare::Worker;
 use crate::recover::Recovery;
 use crate::ring::{Asked, Ring, Seat};
 use crate::segment::Stamp;
-use crate::storage::Storage;
+use crate::storage::{Region, Storage};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, panicking};
 use crate::wait::Waiters;
 
@@ -47,6 +47,8 @@ pub(crate) struct Log {
     pub(crate) closed: AtomicBool,
     /// Whether `truncate_after` ever cut: then LSNs are looked up in the cuts.
     pub(crate) has_cuts: AtomicBool,
+    /// Mappings that recovery made, for a while: who recovers reads what there is.
+    pub(crate) recovered: Mutex<Vec<Arc<dyn Region>>>,
     /// Keeps other writers away.
     pub(crate) guard: Mutex<Option<Box<dyn Any + Send + Sync>>>,
 }
@@ -259,8 +261,9 @@ impl Log {
     /// Flushes what is published from a place on, and moves the mark, but not to below
     /// `least`. Returns whether it came so far.
     fn flush_segments(&self, lead: &Lead<'_>, from: u64, least: u64) -> Result<bool> {
+        let segments = lock(&self.chain).from(Lsn(from));
         let mut durable = from;
-        for segment in lock(&self.chain).from(Lsn(from)) {
+        for segment in segments {
             let region = segment.region(&*self.storage)?;
             let published = segment.published(region.map())?;
             let start = durable.saturating_sub(segment.lsn(0).0).max(FIRST_FRAME);

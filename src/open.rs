@@ -75,6 +75,7 @@ impl Log {
             counters: Counters::default(),
             closed: AtomicBool::new(false),
             has_cuts: AtomicBool::new(false),
+            recovered: Mutex::default(),
             guard: Mutex::new(Some(guard)),
         };
         match found {
@@ -117,7 +118,9 @@ impl Log {
                 path: self.path(&format::file_name(header.index)),
             };
             let len = header.slots as u64 * self.size.bytes();
-            chain.live.push_back(Arc::new(Segment::unmapped(id, len)));
+            let region = link.region.as_ref();
+            chain.live.push_back(Arc::new(Segment::unmapped(id, len, region)));
+            lock(&self.recovered).extend(region.cloned());
         }
         // At the very end of a segment that is gone, the head is where the next begins.
         let first = chain.live.front().expect("a log has a segment").lsn(FIRST_FRAME);

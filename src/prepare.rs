@@ -27,7 +27,10 @@ const IDLE_LOOKS: u32 = 200;
 
 /// How long a log is open before it is taken for one that will be written: who opens
 /// one only to look has closed it by then.
-const STAYS_OPEN: Duration = Duration::from_millis(100);
+const STAYS_OPEN: Duration = Duration::from_millis(5);
+
+/// How long after opening the mappings that recovery made are kept.
+const READS_ON_OPENING: Duration = Duration::from_secs(1);
 
 /// Bytes a second from which on a log fills its files too fast for them to be settled
 /// first: the device would have to take everything twice.
@@ -91,6 +94,11 @@ impl Pace {
         Some((4 * gained.max(self.rate())).clamp(*WINDOW.start(), *WINDOW.end()))
     }
 
+    /// Whether the log has been open for some time.
+    fn is_settled(&self) -> bool {
+        self.opened.elapsed() >= READS_ON_OPENING
+    }
+
     /// Bytes a second.
     fn rate(&self) -> u64 {
         self.last_second.max(self.tail.saturating_sub(self.second.1))
@@ -142,6 +150,9 @@ impl Worker {
                 continue;
             }
             log.unload_old();
+            if lock(&self.pace).as_ref().is_some_and(Pace::is_settled) {
+                lock(&log.recovered).clear();
+            }
             let _ = log.keep_spares(); // the append that needs one learns why there is none
             let tail = log.next_lsn();
             quiet = if tail.0 == last { quiet + 1 } else { 0 };

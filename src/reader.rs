@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::{FIRST_FRAME, Kind};
 use crate::log::Log;
 use crate::lsn::Lsn;
+use crate::map::Map;
 use crate::record::{Record, RecordAt, View};
 use crate::sync::Arc;
 
@@ -69,6 +70,12 @@ impl Reader {
         }
     }
 
+    /// Where reading ends, as an LSN.
+    #[inline]
+    fn limit(&self, durable_only: bool) -> u64 {
+        if durable_only { self.log.commit.durable() } else { u64::MAX }
+    }
+
     /// All records, from the head on.
     pub fn iter(&self) -> Records<'_> {
         self.records(self.log.seek(Start::Head))
@@ -90,7 +97,7 @@ impl Reader {
     }
 
     fn records(&self, start: Result<(View, Position)>) -> Records<'_> {
-        let at = At::of(start.map(|(view, position)| (self.hold(view), position)));
+        let at = At::of(start.map(|(view, position)| Standing::new(self.hold(view), position)));
         Records { reader: self, at, durable_only: false, abandoned: false }
     }
 
@@ -141,6 +148,20 @@ impl<T> At<T> {
     }
 }
 
+/// Where a forward iterator stands: its segment, that segment's map, and where in it.
+#[derive(Debug)]
+struct Standing<'r> {
+    view: &'r View,
+    map: &'r Map,
+    position: Position,
+}
+
+impl<'r> Standing<'r> {
+    fn new(view: &'r View, position: Position) -> Self {
+        Standing { view, map: view.map(), position }
+    }
+}
+
 /// An iterator over the records of a log, forwards: made by [`Reader`].
 ///
 /// It ends at the tail, and goes on there when it is asked again later. An error is
@@ -149,7 +170,7 @@ impl<T> At<T> {
 #[derive(Debug)]
 pub struct Records<'r> {
     reader: &'r Reader,
-    at: At<(&'r View, Position)>,
+    at: At<Standing<'r>>,
     durable_only: bool,
     abandoned: bool,
 }
@@ -164,7 +185,7 @@ impl Records<'_> {
     /// Does not verify the checksums: for what was verified on opening, or written
     /// since.
     pub fn unverified(mut self) -> Self {
-        if let At::Place((_, position)) = &mut self.at {
+        if let At::Place(Standing { position, .. }) = &mut self.at {
             *position = position.unverified();
         }
         self
@@ -180,10 +201,11 @@ impl Records<'_> {
 impl<'r> Records<'r> {
     fn step(&mut self) -> Result<Option<Record<'r>>> {
         let log = &*self.reader.log;
-        let Some((view, position)) = self.at.place()? else { return Ok(None) };
+        let Some(at) = self.at.place()? else { return Ok(None) };
         loop {
-            let limit = if self.durable_only { log.commit.durable() } else { u64::MAX };
-            match view.step(position, limit)? {
+            let Standing { view, position, .. } = at;
+            view.read_ahead(position);
+            match view.step(position, self.reader.limit(self.durable_only))? {
                 Step::Record(at) => {
                     if at.kind != Kind::Abandoned || self.abandoned {
                         return Ok(Some(view.record(at)));
@@ -194,8 +216,7 @@ impl<'r> Records<'r> {
                     let Some(next) = log.view_behind(&view.segment)? else {
                         return Ok(None);
                     };
-                    *view = self.reader.hold(next);
-                    *position = position.in_next();
+                    *at = Standing::new(self.reader.hold(next), position.in_next());
                 }
             }
         }
@@ -205,7 +226,24 @@ impl<'r> Records<'r> {
 impl<'r> Iterator for Records<'r> {
     type Item = Result<Record<'r>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        if let At::Place(Standing { view, map, position }) = &mut self.at {
+            if let Some(record) =
+                view.record_at_once(map, position, self.reader.limit(self.durable_only))
+            {
+                return Some(Ok(record));
+            }
+        }
+        self.next_other()
+    }
+}
+
+impl<'r> Records<'r> {
+    /// What is no record by itself: the end of a segment, of the log, an error.
+    #[cold]
+    #[inline(never)]
+    fn next_other(&mut self) -> Option<Result<Record<'r>>> {
         let item = self.step().transpose();
         if let Some(Err(_)) = item {
             self.at = At::Ended;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::format::{FRAME_HEADER, Kind};
+use crate::format::{self, FRAME_HEADER, Kind};
 use crate::lsn::Lsn;
 use crate::map::Map;
 use crate::segment::Segment;
@@ -23,7 +23,11 @@ impl View {
     }
 
     pub(crate) fn record(&self, at: RecordAt) -> Record<'_> {
-        Record { view: self, at }
+        let data = match at.kind {
+            Kind::Abandoned => &[],
+            _ => self.map().published(at.payload()),
+        };
+        Record { view: self, at, data }
     }
 }
 
@@ -32,33 +36,35 @@ impl View {
 pub(crate) struct RecordAt {
     pub(crate) kind: Kind,
     pub(crate) offset: u64,
-    /// The offset behind its frame.
-    pub(crate) end: u64,
     pub(crate) ordinal: u32,
-    pub(crate) payload_len: usize,
+    pub(crate) payload_len: u32,
 }
 
 impl RecordAt {
-    fn payload(&self) -> Range<u64> {
+    fn payload(self) -> Range<u64> {
         let start = self.offset + FRAME_HEADER as u64;
-        start..start + self.payload_len as u64
+        start..start + u64::from(self.payload_len)
+    }
+
+    /// The offset behind its frame.
+    pub(crate) fn end(self) -> u64 {
+        self.offset + format::frame_size(self.payload_len as usize)
     }
 }
 
 /// A record of the log, borrowed from where it lies in the mapping.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    view: &'a View,
-    at: RecordAt,
+    pub(crate) view: &'a View,
+    pub(crate) at: RecordAt,
+    pub(crate) data: &'a [u8],
 }
 
 impl<'a> Record<'a> {
     /// The bytes that were appended; 8-byte aligned. Empty for an abandoned claim.
+    #[inline]
     pub fn data(&self) -> &'a [u8] {
-        if self.is_abandoned() {
-            return &[];
-        }
-        self.view.region.map().published(self.at.payload())
+        self.data
     }
 
     /// Where it is in the log.
@@ -110,7 +116,7 @@ impl OwnedRecord {
 
     /// The record, borrowed.
     pub fn record(&self) -> Record<'_> {
-        Record { view: &self.view, at: self.at }
+        self.view.record(self.at)
     }
 
     /// The bytes that were appended; 8-byte aligned.

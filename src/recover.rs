@@ -23,7 +23,8 @@ use crate::error::{Damage, Error, Result};
 use crate::format::{self, FIRST_FRAME, SegmentHeader};
 use crate::lsn::{Lsn, SegmentSize};
 use crate::scan::{Place, Stop};
-use crate::storage::Storage;
+use crate::storage::{Region, Storage};
+use crate::sync::Arc;
 
 /// How much opening verifies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,7 +34,8 @@ pub enum Verify {
     #[default]
     All,
     /// The last segment, and all that the log cannot prove to have been durable.
-    /// Damage before that is found when it is read.
+    /// Damage before that is found when it is read; files that are kept ready are not
+    /// read.
     Tail,
 }
 
@@ -48,6 +50,8 @@ pub(crate) struct Link {
     /// The batch boundary where it ends: where the successor's begin says, or for
     /// the last one where the walk stopped.
     pub(crate) end: Place,
+    /// Its mapping, if that was kept.
+    pub(crate) region: Option<Arc<dyn Region>>,
 }
 
 /// Where the next frame goes.
@@ -176,7 +180,7 @@ pub(crate) fn recover(storage: &dyn Storage, verify: Verify) -> Result<Directory
         return empty(storage, &files, names.unfinished);
     };
     let (walks, chain) = survey(storage, &files, highest, verify)?;
-    Recovered { storage, files, walks, chain }.decide(names.unfinished).map(Directory::Log)
+    Recovered { storage, files, walks, chain, verify }.decide(names.unfinished).map(Directory::Log)
 }
 
 /// A directory without any begin.

@@ -5,6 +5,7 @@
 
 use crate::error::Damage;
 use crate::format::{self, FRAME_HEADER, FrameHeader, Kind, Reason, Seal, State, Tag};
+use crate::sys;
 
 /// One life of one file: what ties a frame to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,12 +125,22 @@ pub(crate) enum Stop {
     Sealed(Seal),
 }
 
+/// The highest LSN that records which were walked over prove durable.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Proofs {
+    pub(crate) all: u64,
+    /// Those of whole batches alone.
+    pub(crate) at_boundary: u64,
+}
+
 /// A walk over the frames of one segment, from a place to the next, as every
 /// reader goes: ordinals agree, epochs only grow, batches are whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Walk {
     life: Life,
     epoch: u32,
+    /// What checks start from in that epoch.
+    seed: u32,
     at: Place,
     /// The end of the last whole batch: the walk's result if it stops here.
     boundary: Place,
@@ -140,7 +151,8 @@ impl Walk {
     /// A walk from a place that is a batch boundary, with the epoch in force
     /// there. At a segment's first frame that is 0: its begin says which.
     pub(crate) fn new(life: Life, at: Place, epoch: u32) -> Self {
-        Walk { life, epoch, at, boundary: at, in_batch: false }
+        let seed = format::seed(life.salt, epoch);
+        Walk { life, epoch, seed, at, boundary: at, in_batch: false }
     }
 
     pub(crate) fn epoch(&self) -> u32 {
@@ -155,6 +167,55 @@ impl Walk {
     /// The end of the last whole batch.
     pub(crate) fn boundary(&self) -> Place {
         self.boundary
+    }
+
+    /// Walks on over records that are as they should be, which is nearly all of a log, as
+    /// far as they lie in `bytes`, which begin at [`at`](Self::at), and not beyond a
+    /// boundary at `until`. What is no such record is left to [`step`](Self::step).
+    pub(crate) fn over_records(&mut self, bytes: &[u8], until: u64) -> Proofs {
+        let from = self.at.offset;
+        let mut proofs = Proofs::default();
+        while self.boundary.offset < until {
+            let rest = &bytes[(self.at.offset - from) as usize..];
+            let lsn = self.life.base + self.at.offset;
+            let Some(tag) = self.over_record(rest) else { break };
+            proofs.all = proofs.all.max(tag.durable(lsn).unwrap_or(0));
+            if !self.in_batch {
+                proofs.at_boundary = proofs.all;
+            }
+        }
+        proofs
+    }
+
+    /// The tag of the record at the beginning of `bytes`, which the walk then stands behind.
+    #[inline]
+    fn over_record(&mut self, bytes: &[u8]) -> Option<Tag> {
+        let header = FrameHeader::decode(bytes.get(..FRAME_HEADER)?);
+        let continues = match format::kind(header.word)? {
+            Kind::More => true,
+            Kind::Last if self.in_batch => false,
+            Kind::Record if !self.in_batch => false,
+            _ => return None,
+        };
+        let payload_len = format::payload_len(header.word);
+        let size = format::frame_size(payload_len);
+        let (payload, padding) = bytes.get(FRAME_HEADER..size as usize)?.split_at(payload_len);
+        let lsn = self.life.base + self.at.offset;
+        let is_intact = self.at.offset != format::FIRST_FRAME
+            && header.tag.ordinal() == self.at.ordinal
+            && header.tag.nibble() == format::nibble(self.epoch)
+            && padding.iter().all(|&byte| byte == 0)
+            && format::check(self.seed, header.word, lsn, header.tag, payload) == header.check;
+        if !is_intact {
+            return None;
+        }
+        sys::prefetch_behind(bytes.as_ptr(), size as usize);
+        self.in_batch = continues;
+        self.at = Place { offset: self.at.offset + size, ordinal: self.at.ordinal + 1 };
+        if !continues {
+            self.boundary = self.at;
+        }
+        Some(header.tag)
     }
 
     /// The next frame; `bytes` begin at [`at`](Self::at) and reach to the end of
@@ -172,6 +233,7 @@ impl Walk {
         }
         if let Content::State(State { epoch, .. }) = frame.content {
             self.epoch = epoch;
+            self.seed = format::seed(self.life.salt, epoch);
         }
         self.in_batch = frame.kind == Kind::More;
         self.at.offset += frame.size();

@@ -81,9 +81,10 @@ impl Segment {
         Self::build(id, len, Held::Kept(region), ready)
     }
 
-    /// A segment of `len` bytes that is mapped when someone reads it.
-    pub(crate) fn unmapped(id: Identity, len: u64) -> Self {
-        Self::build(id, len, Held::Loose(None), len)
+    /// A segment of `len` bytes that is mapped when someone reads it; as `region`, while
+    /// someone has that.
+    pub(crate) fn unmapped(id: Identity, len: u64, region: Option<&Arc<dyn Region>>) -> Self {
+        Self::build(id, len, Held::Loose(region.map(Arc::downgrade)), len)
     }
 
     fn build(id: Identity, len: u64, held: Held, ready: u64) -> Self {
@@ -349,6 +350,7 @@ impl Segment {
 
     /// The kind and the size of the frame at `offset`, which was reached by walking;
     /// `None` if none is published.
+    #[inline]
     fn word_at(&self, map: &Map, offset: u64) -> Result<Option<(Kind, u64)>> {
         if offset + FRAME_HEADER as u64 > self.ready().min(self.len) {
             return Ok(None);
@@ -373,11 +375,30 @@ impl Segment {
         Ok(after.checked_sub(1).map_or(0, |i| walked.epochs[i].1))
     }
 
-    /// The bytes of the frame at `offset`, which was reached by walking; `None` if
-    /// none is published.
-    pub(crate) fn frame_bytes<'m>(&self, map: &'m Map, offset: u64) -> Result<Option<&'m [u8]>> {
+    /// The frame at `offset`, which was reached by walking, if it is a record's; `None` if
+    /// it is another, or none, or impossible.
+    #[inline]
+    pub(crate) fn record_bytes<'m>(&self, map: &'m Map, offset: u64) -> Option<&'m [u8]> {
+        if offset + FRAME_HEADER as u64 > self.ready().min(self.len) {
+            return None;
+        }
+        let word = map.load(offset);
+        let size = format::frame_size(format::payload_len(word));
+        let is_record = format::kind(word)
+            .is_some_and(|kind| matches!(kind, Kind::Record | Kind::More | Kind::Last));
+        (is_record && size <= self.len - offset).then(|| map.published(offset..offset + size))
+    }
+
+    /// The frame at `offset`, which was reached by walking: its kind and its bytes; `None`
+    /// if none is published.
+    #[inline]
+    pub(crate) fn frame_bytes<'m>(
+        &self,
+        map: &'m Map,
+        offset: u64,
+    ) -> Result<Option<(Kind, &'m [u8])>> {
         let frame = self.word_at(map, offset)?;
-        Ok(frame.map(|(_, size)| map.published(offset..offset + size)))
+        Ok(frame.map(|(kind, size)| (kind, map.published(offset..offset + size))))
     }
 }
 

@@ -6,27 +6,37 @@
 use std::fs::File;
 use std::io;
 
+#[path = "sys/crc.rs"] // the models take this file in from elsewhere
+mod crc;
+pub(crate) use crc::crc32c_frame;
+
 /// One 8-byte step of CRC-32C on a raw state, without the inversions around it.
+#[inline]
 pub(crate) fn crc32c_step(state: u32, word: u64) -> u32 {
-    !crc32c::crc32c_append(!state, &word.to_le_bytes())
+    crc32c_steps(state, [word])
 }
 
-/// Two 8-byte steps of CRC-32C on a raw state: what a frame's check adds to its
-/// payload. By the processor's instruction where it has one, since a call for 16
-/// bytes would cost as much as the payload.
+/// 8-byte steps of CRC-32C on a raw state: what a frame's check adds to its payload. By
+/// the processor's instruction where it has one, since a call for 16 bytes would cost as
+/// much as the payload.
 #[inline]
-pub(crate) fn crc32c_steps(state: u32, first: u64, second: u64) -> u32 {
+pub(crate) fn crc32c_steps<const N: usize>(state: u32, words: [u64; N]) -> u32 {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if std::arch::is_x86_feature_detected!("sse4.2") {
         // SAFETY: the processor has SSE 4.2, just asked.
-        return unsafe { steps_sse42(state, first, second) };
+        return unsafe { steps_sse42(state, words) };
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
     if std::arch::is_aarch64_feature_detected!("crc") {
         // SAFETY: the processor has the CRC extension, just asked.
-        return unsafe { steps_crc(state, first, second) };
+        return unsafe { steps_crc(state, words) };
     }
-    crc32c_step(crc32c_step(state, first), second)
+    steps_anywhere(state, words)
+}
+
+fn steps_anywhere<const N: usize>(state: u32, words: [u64; N]) -> u32 {
+    let step = |state: u32, word: u64| !crc32c::crc32c_append(!state, &word.to_le_bytes());
+    words.into_iter().fold(state, step)
 }
 
 /// # Safety
@@ -35,10 +45,10 @@ pub(crate) fn crc32c_steps(state: u32, first: u64, second: u64) -> u32 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "sse4.2")]
 #[allow(unused_unsafe, reason = "the intrinsics are unsafe before Rust 1.86")]
-unsafe fn steps_sse42(state: u32, first: u64, second: u64) -> u32 {
+unsafe fn steps_sse42<const N: usize>(state: u32, words: [u64; N]) -> u32 {
     use std::arch::x86_64::_mm_crc32_u64;
     // SAFETY: the caller has seen to SSE 4.2, of which this is an instruction.
-    unsafe { _mm_crc32_u64(_mm_crc32_u64(state as u64, first), second) as u32 }
+    words.into_iter().fold(state, |state, word| unsafe { _mm_crc32_u64(state.into(), word) as u32 })
 }
 
 /// # Safety
@@ -47,11 +57,30 @@ unsafe fn steps_sse42(state: u32, first: u64, second: u64) -> u32 {
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "crc")]
 #[allow(unused_unsafe, reason = "the intrinsics are unsafe before Rust 1.86")]
-unsafe fn steps_crc(state: u32, first: u64, second: u64) -> u32 {
+unsafe fn steps_crc<const N: usize>(state: u32, words: [u64; N]) -> u32 {
     use std::arch::aarch64::__crc32cd;
     // SAFETY: the caller has seen to the CRC extension, of which this is an
     // instruction.
-    unsafe { __crc32cd(__crc32cd(state, first), second) }
+    words.into_iter().fold(state, |state, word| unsafe { __crc32cd(state, word) })
+}
+
+/// Has the processor fetch what is to be read soon, some way behind `at`: as much as was
+/// read there, but for what is so long that it fetches itself. A chain of frames is no
+/// pattern that it sees. Whatever is there, or is not.
+#[inline]
+pub(crate) fn prefetch_behind(at: *const u8, len: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in (0..len.min(1024)).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        const AHEAD: usize = 1024;
+        #[allow(unused_unsafe, reason = "the intrinsic is safe in later versions")]
+        // SAFETY: a hint: no address is wrong for it, and every x86-64 has it.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line).cast());
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (at, len);
 }
 
 /// Allocates blocks for the first `len` bytes of a file, which becomes as long if
@@ -109,7 +138,8 @@ mod tests {
         for i in 0..1000u64 {
             let (a, b) = (i.wrapping_mul(0x9e37_79b9_7f4a_7c15), !i << (i % 64));
             let state = (a >> 7) as u32;
-            assert_eq!(crc32c_steps(state, a, b), crc32c_step(crc32c_step(state, a), b));
+            assert_eq!(crc32c_steps(state, [a, b]), steps_anywhere(state, [a, b]));
+            assert_eq!(crc32c_step(crc32c_step(state, a), b), crc32c_steps(state, [a, b]));
         }
     }
 

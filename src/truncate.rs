@@ -183,6 +183,7 @@ impl Log {
     /// away. The head is durably there, or higher: another truncation may have named
     /// one that is not durable yet.
     fn retire(&self, head: Lsn) -> Result<()> {
+        lock(&self.recovered).clear(); // some platforms remove no file that is mapped
         {
             let chain = &mut *lock(&self.chain);
             while chain.live.get(1).is_some_and(|next| next.lsn(0) <= head) {
@@ -239,7 +240,7 @@ impl Log {
             return Err(Error::NotARecord { lsn });
         };
         let divides = !inclusive && record.kind == Kind::More;
-        let cut = segment.boundary_at(map, if inclusive { offset } else { record.end })?;
+        let cut = segment.boundary_at(map, if inclusive { offset } else { record.end() })?;
         match cut {
             Some(place) if !divides => Ok((segment, place)),
             _ => Err(Error::InsideBatch { lsn }),

@@ -4,8 +4,8 @@ use super::chain::Chain;
 use super::damage_at;
 use super::files::{File, START};
 use super::search::{Epochs, Outcome, Search};
-use super::walk::Walked;
-use super::{Ended, Found, Link, Next, Recovery, SegmentReport};
+use super::walk::{self, Walked};
+use super::{Ended, Found, Link, Next, Recovery, SegmentReport, Verify};
 use crate::error::{Damage, Error, Result};
 use crate::format::{self, ALIGN, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
 use crate::lsn::Lsn;
@@ -66,6 +66,7 @@ pub(super) struct Recovered<'a> {
     /// above it.
     pub(super) walks: Vec<Option<Walked>>,
     pub(super) chain: Chain,
+    pub(super) verify: Verify,
 }
 
 impl Recovered<'_> {
@@ -120,9 +121,25 @@ impl Recovered<'_> {
         let mut proof = (Proof::None, last);
         // nothing is ever written behind a seal
         let sealed = matches!(walked.stop, Stop::Sealed(_));
-        for k in (last..self.files.len()).skip(sealed as usize) {
+        let next = match walked.stop {
+            Stop::Sealed(seal) => Some(seal.next_index),
+            Stop::Unwritten | Stop::Unreadable(_) => None,
+        };
+        // A file where nothing stands in the place of a begin holds nothing, unless a seal
+        // says that the log goes on there; one without a begin that is intact may be read.
+        let may_hold = |k: &usize| {
+            let File { first, header, is_blank, .. } = &self.files[*k];
+            let is_read = self.verify == Verify::All && !is_blank;
+            *k == last || first.is_some() || next == Some(header.index) || is_read
+        };
+        let looked_into: Vec<_> =
+            (last..self.files.len()).skip(sealed as usize).filter(may_hold).collect();
+        let found = walk::at_once(&looked_into, |k| {
             let from = self.walks[k].as_ref().map_or(START, |walked| walked.end.place);
-            match search(self.storage, &self.files[k], from, tail, &epochs)? {
+            search(self.storage, &self.files[k], from, tail, &epochs)
+        })?;
+        for (k, found) in found {
+            match found {
                 Proof::Durable => return Ok((Proof::Durable, k)),
                 Proof::Undecided => proof = (Proof::Undecided, k),
                 Proof::None => {}
@@ -213,6 +230,7 @@ impl Recovered<'_> {
                 first_sequence: first.begin.first_sequence,
                 last_epoch: end.epoch,
                 end: end.place,
+                region: self.walks[k].as_ref().and_then(|walked| walked.region.clone()),
             });
             segments.push(SegmentReport {
                 path: file.path.clone(),

@@ -12,6 +12,7 @@ use crate::format::{
 use crate::lsn::SegmentSize;
 use crate::scan::{Content, Life, Place, Walk};
 use crate::storage::{Access, Region, Storage};
+use crate::sync::Arc;
 
 /// Where every walk begins.
 pub(crate) const START: Place = Place { offset: FIRST_FRAME, ordinal: 0 };
@@ -55,14 +56,16 @@ pub(crate) struct File {
     pub(crate) size: SegmentSize,
     /// Its first frame, if that is an intact begin.
     pub(crate) first: Option<First>,
+    /// Nothing was ever written where its first frame goes.
+    pub(crate) is_blank: bool,
     len: u64,
 }
 
-/// A file's bytes, mapped. Not kept: there may be more files than may be open.
+/// A file's bytes, mapped. Few are kept: there may be more files than may be open.
 #[derive(Debug)]
 pub(crate) struct Contents {
     path: PathBuf,
-    region: Box<dyn Region>,
+    pub(crate) region: Arc<dyn Region>,
 }
 
 /// An intact first frame.
@@ -107,9 +110,10 @@ impl File {
             return Err(damaged(Damage::FileLength));
         }
         let name = name.to_owned();
-        let mut file = File { name, path, header, size, first: None, len };
-        file.first =
-            file.read_first(&contents.bytes(FIRST_FRAME)[..(loaded - FIRST_FRAME) as usize])?;
+        let bytes = &contents.bytes(FIRST_FRAME)[..(loaded - FIRST_FRAME) as usize];
+        let is_blank = bytes.iter().all(|&byte| byte == 0);
+        let mut file = File { name, path, header, size, first: None, is_blank, len };
+        file.first = file.read_first(bytes)?;
         Ok(file)
     }
 
@@ -159,7 +163,7 @@ impl Contents {
         if region.map().len() != len {
             return Err(Error::Damaged { path, at: 0, damage: Damage::FileLength });
         }
-        Ok(Contents { path, region })
+        Ok(Contents { path, region: region.into() })
     }
 
     fn len(&self) -> u64 {
@@ -221,12 +225,17 @@ impl<'a> Reading<'a> {
         Ok(bytes)
     }
 
+    /// The bytes from `offset` on that are loaded.
+    pub(crate) fn loaded(&self, offset: u64) -> &'a [u8] {
+        &self.contents.bytes(offset)[..self.loaded.saturating_sub(offset) as usize]
+    }
+
     fn load(&mut self, end: u64) -> Result<()> {
         let end = end.min(self.contents.len());
         if end > self.loaded {
             let end = end.next_multiple_of(STEP);
             self.contents.load(self.loaded..end)?;
-            self.loaded = end;
+            self.loaded = end.min(self.contents.len());
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 //! file without a begin.
 //!
 //! A function of bytes alone. Its work is counted, not timed: each 8-byte place is
-//! looked at once, and at most four times the file's size is checksummed.
+//! looked at once, and at most four times the file's size is checksummed. Old payloads are
+//! full of numbers that say they are long frames: those are refuted without being read.
 
 use std::ops::Range;
 
@@ -12,6 +13,10 @@ use crate::scan::{Found, Frame, Life, Place};
 
 /// How often the file's size may be checksummed.
 const BUDGET: u64 = 4;
+
+/// What it counts as to refute a long frame by its range: so little that every place may
+/// look like one.
+const REFUTED: u64 = 4 * ALIGN;
 
 /// The epochs that a frame may be of, by what it carries of its epoch.
 #[derive(Debug)]
@@ -87,12 +92,7 @@ impl<'a> Search<'a> {
     fn next(&mut self, from: Place, above: Option<u64>, epochs: &Epochs) -> Outcome<'a> {
         let bytes = self.bytes;
         let start = from.offset.min(bytes.len() as u64);
-        for (i, word) in bytes[start as usize..].chunks_exact(ALIGN as usize).enumerate() {
-            // nearly all there is to see in a file's unwritten part
-            if word[..4] == [0; 4] {
-                continue;
-            }
-            let offset = start + i as u64 * ALIGN;
+        for offset in places(bytes, start) {
             let Some(candidate) = self.candidate(offset, from, above, epochs) else { continue };
             let rest = &bytes[offset as usize..];
             let size = format::frame_size(format::payload_len(candidate.header.word));
@@ -119,7 +119,8 @@ impl<'a> Search<'a> {
     /// short one; of a short one it says nothing. `None`: the budget has ended.
     fn may_be_intact(&mut self, offset: u64, header: &FrameHeader, epoch: u32) -> Option<bool> {
         let payload_len = format::payload_len(header.word);
-        if payload_len as u64 <= ranges::COST || format::kind(header.word) == Some(Kind::Abandoned)
+        if payload_len as u64 <= ranges::LOOKED_AT
+            || format::kind(header.word) == Some(Kind::Abandoned)
         {
             return Some(true);
         }
@@ -129,7 +130,7 @@ impl<'a> Search<'a> {
             self.ranges = Some(Ranges::new(self.bytes, offset as usize));
         }
         let ranges = self.ranges.as_ref().expect("just seen to");
-        self.left = self.left.checked_sub(ranges::COST)?;
+        self.left = self.left.checked_sub(REFUTED)?;
         let (seed, lsn) = (format::seed(self.life.salt, epoch), self.life.base + offset);
         let check = format::check_of_header(seed, header.word, lsn, header.tag);
         Some(ranges.append(check, offset as usize + FRAME_HEADER, payload_len) == header.check)
@@ -175,6 +176,19 @@ impl<'a> Search<'a> {
         }
         (above.is_none_or(|above| proof > above)).then_some(Candidate { header, epochs: tried })
     }
+}
+
+/// The 8-byte places from `start` on where a frame may begin: at a word that is not 0.
+fn places(bytes: &[u8], start: u64) -> impl Iterator<Item = u64> {
+    const LINES: usize = 8 * ALIGN as usize;
+    let lines = bytes[start as usize..].chunks(LINES).enumerate();
+    // nearly all there is to see in a file's unwritten part
+    let written = lines.filter(|(_, line)| line.iter().fold(0, |any, byte| any | byte) != 0);
+    written.flat_map(move |(i, line)| {
+        let at = start + (i * LINES) as u64;
+        let words = line.chunks_exact(ALIGN as usize).enumerate();
+        words.filter(|(_, word)| word[..4] != [0; 4]).map(move |(i, _)| at + i as u64 * ALIGN)
+    })
 }
 
 /// How many claims there may be before a frame at `offset`: at least as many as
@@ -307,11 +321,28 @@ mod tests {
     }
 
     #[test]
+    fn numbers_at_the_beginning_of_old_payloads_are_no_long_frames() {
+        // 8 bytes behind a frame, its ordinal is a word: a record's, since the epoch's
+        // nibble is 1. Then come its mark, and the payload's first number.
+        let (len, salt) = (4 << 20, !LIFE.salt);
+        let mut bytes = vec![0; len];
+        for (i, at) in (FIRST_FRAME..len as u64 - 48).step_by(48).enumerate() {
+            let payload: Vec<u8> = [i as u64, 7, 7].iter().flat_map(|n| n.to_le_bytes()).collect();
+            let frame = frame(at, i as u32, 1, salt, &payload);
+            bytes[at as usize..][..frame.len()].copy_from_slice(&frame);
+        }
+        let mut search = Search::new(LIFE, &bytes);
+        let outcome = search.proof(FROM, LIFE.base + 4000, &Epochs::new([], 1));
+        assert!(matches!(outcome, Outcome::Nothing), "{outcome:?}");
+    }
+
+    #[test]
     fn too_much_to_checksum_is_undecided() {
-        // every 16 bytes a frame to the end of the file, whose mark proves all before
+        // every 16 bytes a frame whose mark proves all before, too short to be refuted by
+        // its range
         let mut bytes = vec![0; LEN];
         for at in (FIRST_FRAME as usize..LEN).step_by(FRAME_HEADER) {
-            let word = format::word(Kind::Record, LEN - at - FRAME_HEADER);
+            let word = format::word(Kind::Record, (LEN - at - FRAME_HEADER).min(496));
             bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
         }
         let mut search = Search::new(LIFE, &bytes);

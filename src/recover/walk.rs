@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::format::Reason;
 use crate::lsn::Lsn;
 use crate::scan::{Content, Place, Stop, Walk};
-use crate::storage::Storage;
+use crate::storage::{Region, Storage};
+use crate::sync::Arc;
 
 /// What holds at a batch boundary that a walk reached.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,8 @@ pub(super) struct Walked {
     named: Vec<Reached>,
     /// Every epoch that its states name, growing.
     pub(super) epochs: Vec<u32>,
+    /// Its mapping, if that is kept.
+    pub(super) region: Option<Arc<dyn Region>>,
 }
 
 impl Walked {
@@ -61,26 +64,20 @@ pub(super) fn walk(storage: &dyn Storage, file: &File, named_ends: &[u64]) -> Re
     loop {
         let at = walk.at().offset;
         let lsn = file.lsn(at);
-        let stop = match walk.step(reading.frame(at)?) {
-            Ok(frame) => {
-                said.proof = said.proof.max(frame.proves(lsn).min(lsn));
-                said.closed = false;
-                if let Content::State(state) = frame.content {
-                    said.head = said.head.max(state.head);
-                    said.closed = state.reason == Reason::Close;
-                    if epochs.last() != Some(&state.epoch) {
-                        epochs.push(state.epoch);
-                    }
-                }
-                None
-            }
-            Err(stop) => {
-                said.closed &= !matches!(stop, Stop::Sealed(_));
-                Some(stop)
-            }
-        };
+        let bytes = reading.frame(at)?;
+        let until = named_ends.first().map_or(u64::MAX, |&end| end);
+        let proofs = walk.over_records(reading.loaded(at), until);
+        let mut proof = said.proof.max(proofs.at_boundary);
+        said.proof = said.proof.max(proofs.all);
+        let mut stop = None;
+        if walk.at().offset > at {
+            said.closed = false;
+        } else {
+            stop = said.step(&mut walk, bytes, lsn, &mut epochs);
+            proof = said.proof;
+        }
         if walk.boundary() != end.place {
-            end = Reached { place: walk.boundary(), epoch: walk.epoch(), ..said };
+            end = Reached { place: walk.boundary(), epoch: walk.epoch(), proof, ..said };
             while let [next, rest @ ..] = named_ends {
                 if *next > end.place.offset {
                     break;
@@ -93,13 +90,52 @@ pub(super) fn walk(storage: &dyn Storage, file: &File, named_ends: &[u64]) -> Re
         }
         if let Some(stop) = stop {
             let (at, proof) = (walk.at().offset, said.proof);
-            return Ok(Walked { stop, at, end, proof, named, epochs });
+            return Ok(Walked {
+                stop,
+                at,
+                end,
+                proof,
+                named,
+                epochs,
+                region: Some(contents.region),
+            });
         }
     }
 }
 
-/// Walks the files `wanted` that were not walked yet, as many at once as there are
-/// processors.
+impl Reached {
+    /// Takes in what the next frame says, at the beginning of `bytes`; or why there is none.
+    fn step(
+        &mut self,
+        walk: &mut Walk,
+        bytes: &[u8],
+        lsn: u64,
+        epochs: &mut Vec<u32>,
+    ) -> Option<Stop> {
+        let frame = match walk.step(bytes) {
+            Ok(frame) => frame,
+            Err(stop) => {
+                self.closed &= !matches!(stop, Stop::Sealed(_));
+                return Some(stop);
+            }
+        };
+        self.proof = self.proof.max(frame.proves(lsn).min(lsn));
+        self.closed = false;
+        if let Content::State(state) = frame.content {
+            self.head = self.head.max(state.head);
+            self.closed = state.reason == Reason::Close;
+            if epochs.last() != Some(&state.epoch) {
+                epochs.push(state.epoch);
+            }
+        }
+        None
+    }
+}
+
+/// Of so many files, the newest, the mappings are kept: who recovers reads what there is.
+const KEPT: usize = 32;
+
+/// Walks the files `wanted` that were not walked yet.
 pub(super) fn walk_many(
     storage: &dyn Storage,
     files: &[File],
@@ -108,12 +144,26 @@ pub(super) fn walk_many(
     walks: &mut [Option<Walked>],
 ) -> Result<()> {
     let wanted: Vec<_> = wanted.iter().copied().filter(|&k| walks[k].is_none()).collect();
+    let walked = at_once(&wanted, |k| {
+        let mut walked = walk(storage, &files[k], &named_ends[k])?;
+        walked.region.take_if(|_| k + KEPT < files.len());
+        Ok(walked)
+    })?;
+    for (k, walked) in walked {
+        walks[k] = Some(walked);
+    }
+    Ok(())
+}
+
+/// Looks into the files `wanted`, as many at once as there are processors.
+pub(super) fn at_once<T: Send>(
+    wanted: &[usize],
+    look: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<(usize, T)>> {
     let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(wanted.len());
-    let wanted = &wanted;
     let part = |t: usize| {
         let part = wanted.iter().skip(t).step_by(threads);
-        part.map(|&k| Ok((k, walk(storage, &files[k], &named_ends[k])?)))
-            .collect::<Result<Vec<_>>>()
+        part.map(|&k| Ok((k, look(k)?))).collect::<Result<Vec<_>>>()
     };
     let part = &part;
     let parts = thread::scope(|scope| {
@@ -126,10 +176,6 @@ pub(super) fn walk_many(
         }));
         parts
     });
-    for part in parts {
-        for (k, walked) in part? {
-            walks[k] = Some(walked);
-        }
-    }
-    Ok(())
+    let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok(parts.into_iter().flatten().collect())
 }

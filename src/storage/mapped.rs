@@ -27,6 +27,7 @@ pub(super) struct MappedFile {
     /// None for a view on Linux, where the mapping keeps the lock by itself: there
     /// may be more segments to read than files may be open.
     file: Option<File>,
+    access: Access,
     flush: FlushMethod,
 }
 
@@ -48,7 +49,7 @@ impl MappedFile {
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::DontFork);
         let keep = access != Access::View || !cfg!(target_os = "linux");
-        Ok(MappedFile { map: Arc::new(Map::file(map)), file: keep.then_some(file), flush })
+        Ok(MappedFile { map: Arc::new(Map::file(map)), file: keep.then_some(file), access, flush })
     }
 
     fn file(&self) -> io::Result<&File> {
@@ -130,6 +131,14 @@ impl Region for MappedFile {
     fn rearm(&self, range: Range<u64>) {
         let (at, len) = self.part(&range);
         let _ = self.raw().advise_range(memmap2::Advice::PopulateWrite, at, len); // or it faults
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_ahead(&self, range: Range<u64>) {
+        let (at, len) = self.part(&range);
+        if self.access != Access::Read {
+            let _ = self.raw().advise_range(memmap2::Advice::PopulateRead, at, len); // or it faults
+        }
     }
 
     #[cfg(target_os = "linux")]

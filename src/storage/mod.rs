@@ -101,6 +101,10 @@ pub(crate) trait Region: Debug + Send + Sync {
     /// no other way.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
 
+    /// Has the pages of `range` present for who is about to read them in order, where the
+    /// platform can: in one call, instead of a fault every few.
+    fn read_ahead(&self, _range: Range<u64>) {}
+
     /// Gives back the memory that the mapping holds; what is in it stays, in the page
     /// cache.
     fn unload(&self) {}

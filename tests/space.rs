@@ -1,0 +1,110 @@
+//! What the log does with space: what it flushes, what it makes, and the memory it takes.
+
+mod common;
+
+use common::{SEGMENT, TempDir, append_all, ends, small, texts};
+use mapwal::sim::Disk;
+use mapwal::{Lsn, Options, Wal};
+
+/// Waits for the background thread to have done what it has to.
+fn until(done: impl Fn() -> bool + Send + 'static) {
+    ends(move || {
+        while !done() {
+            std::thread::yield_now();
+        }
+    });
+}
+
+#[test]
+fn segments_that_are_given_up_are_not_flushed() {
+    let disk = Disk::new();
+    let wal = small().open_on(&disk).unwrap();
+    let lsns = append_all(&wal, (0..200).map(|i| format!("{i} {}", "x".repeat(2000))));
+    let (flushes, head) = (wal.stats().flushes, lsns[190]);
+    wal.truncate_before(head).unwrap();
+    assert_eq!(wal.stats().flushes, flushes + 1, "of seven segments, that of the head");
+    assert!(wal.durable_lsn() > lsns[199]);
+    let kept = texts(&wal);
+    assert_eq!(kept.len(), 10);
+    disk.lose();
+    drop(wal);
+    let wal = small().open_on(&disk.crash(0)).unwrap();
+    assert_eq!((wal.head_lsn(), texts(&wal)), (head, kept));
+}
+
+#[test]
+fn a_commit_before_what_is_given_up_is_covered_by_its_flush() {
+    let disk = Disk::new();
+    let wal = small().open_on(&disk).unwrap();
+    let lsns = append_all(&wal, (0..100).map(|_| [1; 3000]));
+    wal.truncate_before(lsns[90]).unwrap();
+    let flushes = wal.stats().flushes;
+    wal.sync().unwrap();
+    assert_eq!(wal.stats().flushes, flushes, "all is durable that is still there");
+}
+
+#[test]
+fn a_long_log_that_is_given_up_whole_begins_in_another_segment() {
+    let disk = Disk::new();
+    let large = || Options::new().segment_size(4 << 20);
+    let wal = large().open_on(&disk).unwrap();
+    wal.append(b"wakes who makes files").unwrap();
+    let wal = std::sync::Arc::new(wal);
+    until({
+        let wal = wal.clone();
+        move || wal.stats().made >= 2
+    });
+    append_all(&wal, (0..2000).map(|_| [7; 1000]));
+    let before = wal.next_lsn();
+    wal.truncate_before(before).unwrap();
+    assert!(wal.head_lsn() > before, "nothing of the old segment is needed");
+    assert_eq!(texts(&wal), [""; 0]);
+    let last = wal.append(b"the next").unwrap();
+    assert_eq!(wal.read(last).unwrap().sequence(), 2002);
+    wal.sync().unwrap();
+    disk.lose();
+    drop(wal);
+    let wal = large().open_on(&disk.crash(0)).unwrap();
+    assert_eq!(texts(&wal), ["the next"]);
+    assert_eq!(wal.read(last).unwrap().sequence(), 2002);
+}
+
+#[test]
+fn a_log_that_is_truncated_as_it_grows_lives_on_its_own_files() {
+    let wal = small().in_memory().unwrap();
+    for _ in 0..100 {
+        append_all(&wal, (0..16).map(|_| [3; 4000])); // a segment
+        wal.truncate_before(wal.next_lsn()).unwrap();
+    }
+    let stats = wal.stats();
+    assert!(stats.recycled > 4 * stats.made, "{stats:?}");
+    assert!(stats.size <= 6 * SEGMENT, "{stats:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_written_stays_in_the_files_and_not_in_memory() {
+    fn resident() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssFile:")).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib << 10
+    }
+    const LARGE: u64 = 4 << 20;
+    let directory = TempDir::new();
+    let wal = std::sync::Arc::new(Options::new().segment_size(LARGE).open(&directory).unwrap());
+    let before = resident();
+    let lsns: Vec<Lsn> = append_all(&wal, (0..40_000).map(|_| [5; 4000])); // 40 segments
+    let bound = before + 5 * LARGE; // two spares and two segments, and something else
+    until(move || resident() <= bound);
+    assert_eq!(wal.read(lsns[0]).unwrap().data(), [5; 4000]);
+    assert_eq!(wal.reader().iter().count(), lsns.len());
+}
+
+#[test]
+fn a_log_that_is_only_looked_at_makes_no_files() {
+    let directory = TempDir::new();
+    Wal::open(&directory).unwrap().close().unwrap();
+    let wal = small().open(&directory).unwrap();
+    assert_eq!(wal.stats().made, 0);
+}
