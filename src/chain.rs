@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::format::{BEGIN_SIZE, FIRST_FRAME};
 use crate::lsn::Lsn;
 use crate::scan::Place;
 use crate::segment::Segment;
@@ -20,6 +21,8 @@ pub(crate) struct Chain {
     pub(crate) behind_end: Option<Place>,
     /// Records below are given up.
     pub(crate) head: Lsn,
+    /// What a head was asked to be, and what it became, since no record stood there.
+    pub(crate) asked_for: (Lsn, Lsn),
     /// When everything below this is durable, so is the head.
     pub(crate) head_named: u64,
     /// What `truncate_after` took out of the log since it was opened, as LSNs:
@@ -72,6 +75,8 @@ impl Chain {
         if self.is_cut_away(lsn) {
             return Found::CutAway;
         }
+        let (asked, became) = self.asked_for;
+        let lsn = if lsn >= asked && became == self.head { lsn.max(became) } else { lsn };
         if lsn < self.head {
             return Found::Truncated;
         }
@@ -113,6 +118,15 @@ impl Chain {
     pub(crate) fn successor(&self, segment: &Segment) -> Result<Option<&Arc<Segment>>> {
         let i = self.position(segment)?;
         Ok(self.live.get(i + 1))
+    }
+
+    /// The first live segment, if the first record of the log is there and has this number,
+    /// or will have it.
+    pub(crate) fn first_if_it_begins_with(&self, sequence: u64) -> Option<&Arc<Segment>> {
+        let is_begin = |first: &&Arc<Segment>| {
+            first.id.first_sequence == sequence && self.head <= first.lsn(FIRST_FRAME + BEGIN_SIZE)
+        };
+        self.live.front().filter(is_begin)
     }
 
     /// The live segment before `segment`, if records of it are not given up.

@@ -339,9 +339,21 @@ impl Log {
         Ok(start)
     }
 
-    /// What follows a segment that was read to its end.
-    pub(crate) fn view_behind(&self, segment: &Segment) -> Result<Option<View>> {
-        self.view_next(|chain| chain.successor(segment))
+    /// What follows a segment that was read to its end: also where that was given up
+    /// meanwhile, and nothing else with it.
+    pub(crate) fn view_behind(&self, read: &View) -> Result<Option<View>> {
+        let segment = &*read.segment;
+        match self.view_next(|chain| chain.successor(segment)) {
+            Err(truncated @ Error::Truncated { .. }) => {
+                let end = segment.published(read.map())?.at.ordinal;
+                let next = segment.id.first_sequence + u64::from(end);
+                match self.view_next(|chain| Ok(chain.first_if_it_begins_with(next)))? {
+                    None => Err(truncated),
+                    first => Ok(first),
+                }
+            }
+            view => view,
+        }
     }
 
     /// What comes before a segment; `None` where the log begins by now.

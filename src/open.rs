@@ -60,6 +60,7 @@ impl Log {
                 live: VecDeque::new(),
                 behind_end: None,
                 head: Lsn::NONE,
+                asked_for: (Lsn::NONE, Lsn::NONE),
                 head_named: 0,
                 cuts: Vec::new(),
                 dead: Vec::new(),

@@ -145,7 +145,7 @@ impl Worker {
         let _guard = log.guard_against_panic();
         *lock(&self.pace) = Some(Pace::new(log.next_lsn().0, Instant::now()));
         let (mut last, mut quiet) = (0, 0);
-        while self.wait(quiet < IDLE_LOOKS) {
+        while self.wait(quiet < IDLE_LOOKS || !lock(&log.recovered).is_empty()) {
             if !log.work_ahead() {
                 continue;
             }

@@ -81,7 +81,8 @@ impl Reader {
         self.records(self.log.seek(Start::Head))
     }
 
-    /// The records from `lsn` on, which is where one begins, or the tail. If it is
+    /// The records from `lsn` on, which is where one begins, or the tail, or what
+    /// [`truncate_before`](crate::Wal::truncate_before) was asked for. If it is
     /// neither, the first item is the error: [`Error::NotARecord`],
     /// [`Error::Truncated`], [`Error::CutAway`] or [`Error::OutOfLog`].
     ///
@@ -213,7 +214,7 @@ impl<'r> Records<'r> {
                 }
                 Step::Tail => return Ok(None),
                 Step::Complete => {
-                    let Some(next) = log.view_behind(&view.segment)? else {
+                    let Some(next) = log.view_behind(view)? else {
                         return Ok(None);
                     };
                     *at = Standing::new(self.reader.hold(next), position.in_next());

@@ -34,8 +34,8 @@ pub enum Verify {
     #[default]
     All,
     /// The last segment, and all that the log cannot prove to have been durable.
-    /// Damage before that is found when it is read; files that are kept ready are not
-    /// read.
+    /// Damage before that is found when it is read. Of a log that was closed, files that
+    /// are kept ready are not read.
     Tail,
 }
 
@@ -180,7 +180,7 @@ pub(crate) fn recover(storage: &dyn Storage, verify: Verify) -> Result<Directory
         return empty(storage, &files, names.unfinished);
     };
     let (walks, chain) = survey(storage, &files, highest, verify)?;
-    Recovered { storage, files, walks, chain, verify }.decide(names.unfinished).map(Directory::Log)
+    Recovered { storage, files, walks, chain }.decide(names.unfinished).map(Directory::Log)
 }
 
 /// A directory without any begin.

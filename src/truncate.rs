@@ -75,7 +75,9 @@ impl Log {
         if lsn > chain.head {
             self.check_boundary(chain, lsn)?;
             if self.is_worth_a_segment(chain, lsn) {
-                return self.roll_for_head(chain, lsn).map(Some);
+                if let Ok(named) = self.roll_for_head(chain, lsn) {
+                    return Ok(Some(named));
+                }
             }
             let Some(head) = self.put_state(chain, Reason::Head, lsn)? else { return Ok(None) };
             chain.head = lsn.min(head);
@@ -107,6 +109,9 @@ impl Log {
         let head = if lsn < end { lsn } else { behind };
         let before = std::mem::replace(&mut chain.head, head);
         self.roll(chain).inspect_err(|_| chain.head = before)?;
+        if head == behind {
+            chain.asked_for = (lsn, head);
+        }
         chain.head_named = behind.0 + 1;
         Ok((chain.head, chain.head_named))
     }

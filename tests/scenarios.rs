@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{Random, SEGMENT, append_all, ends, fill, small, text, texts};
 use mapwal::sim::Disk;
-use mapwal::{Damage, Ended, Error, Lsn, Options, Wal};
+use mapwal::{Damage, Ended, Error, Lsn, Options, Verify, Wal};
 
 /// The bytes that a frame takes around its record.
 const FRAME_HEADER: usize = 16;
@@ -282,6 +282,35 @@ fn what_truncations_at_once_take_away_is_durably_given_up() {
         let wal = small().open_on(&disk.crash(0)).unwrap();
         assert!(wal.head_lsn() <= head);
         assert!(wal.reader().iter().all(|record| record.is_ok()));
+    }
+}
+
+/// A log whose last segment follows one that was cut, and has no seal: the file of that
+/// last segment, by its name, on a disk from which the log was closed.
+fn cut_and_closed() -> (Disk, String) {
+    let disk = Disk::new();
+    let wal = small().open_on(&disk).unwrap();
+    let old: Vec<_> =
+        (0..10).map(|i| wal.commit(&long(&format!("old {i}"), 100)).unwrap()).collect();
+    while wal.stats().made < 2 {
+        thread::yield_now();
+    }
+    wal.truncate_after(old[4]).unwrap();
+    let last = (0..50).map(|i| wal.commit(&long(&format!("new {i}"), 100)).unwrap()).max().unwrap();
+    let index = last.as_u64() / SEGMENT;
+    wal.close().unwrap();
+    (disk, format!("{index:016x}.wal"))
+}
+
+#[test]
+fn a_begin_behind_a_cut_that_is_damaged_is_damage() {
+    for verify in [Verify::All, Verify::Tail] {
+        for damage in [&[0; 512][..], &[0xff]] {
+            let (disk, name) = cut_and_closed();
+            disk.write(&name, 4096, damage);
+            let opened = small().verify(verify).open_on(&disk);
+            assert!(opened.is_err(), "{verify:?}, {} bytes", damage.len());
+        }
     }
 }
 

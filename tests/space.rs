@@ -56,11 +56,22 @@ fn a_long_log_that_is_given_up_whole_begins_in_another_segment() {
     });
     append_all(&wal, (0..2000).map(|_| [7; 1000]));
     let before = wal.next_lsn();
+    let (mut follower, reader) = (wal.follow(wal.head_lsn()).unwrap(), wal.reader());
+    while follower.try_next().unwrap().is_some() {}
+    let mut records = reader.iter();
+    assert_eq!(records.by_ref().count(), 2001);
     wal.truncate_before(before).unwrap();
+    assert!(follower.try_next().unwrap().is_none(), "it has missed nothing");
     assert!(wal.head_lsn() > before, "nothing of the old segment is needed");
     assert_eq!(texts(&wal), [""; 0]);
+    assert_eq!(wal.reader().from(before).count(), 0, "what was asked for is found");
+    assert!(wal.follow(before).unwrap().try_next().unwrap().is_none());
     let last = wal.append(b"the next").unwrap();
     assert_eq!(wal.read(last).unwrap().sequence(), 2002);
+    assert_eq!(follower.try_next().unwrap().unwrap().lsn(), last);
+    assert_eq!(records.next().unwrap().unwrap().lsn(), last);
+    drop(records);
+    drop((follower, reader));
     wal.sync().unwrap();
     disk.lose();
     drop(wal);

@@ -62,14 +62,18 @@ impl BenchLog {
         self.rest();
     }
 
-    /// Until both spares are there again, and then long enough for the background thread to
-    /// work ahead of the tail: it looks every millisecond.
+    /// Until the background thread makes no more files, and has worked ahead of the tail: it
+    /// looks every millisecond.
     fn rest(&self) {
-        loop {
-            thread::sleep(Duration::from_millis(4));
+        let files = || {
             let stats = self.wal.stats();
-            if stats.made + stats.recycled > stats.rolls {
-                return; // each roll but the first took one
+            (stats.made, stats.recycled)
+        };
+        loop {
+            let before = files();
+            thread::sleep(Duration::from_millis(20));
+            if files() == before {
+                return;
             }
         }
     }

@@ -5,7 +5,7 @@ use super::damage_at;
 use super::files::{File, START};
 use super::search::{Epochs, Outcome, Search};
 use super::walk::{self, Walked};
-use super::{Ended, Found, Link, Next, Recovery, SegmentReport, Verify};
+use super::{Ended, Found, Link, Next, Recovery, SegmentReport};
 use crate::error::{Damage, Error, Result};
 use crate::format::{self, ALIGN, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
 use crate::lsn::Lsn;
@@ -66,7 +66,6 @@ pub(super) struct Recovered<'a> {
     /// above it.
     pub(super) walks: Vec<Option<Walked>>,
     pub(super) chain: Chain,
-    pub(super) verify: Verify,
 }
 
 impl Recovered<'_> {
@@ -125,12 +124,13 @@ impl Recovered<'_> {
             Stop::Sealed(seal) => Some(seal.next_index),
             Stop::Unwritten | Stop::Unreadable(_) => None,
         };
-        // A file where nothing stands in the place of a begin holds nothing, unless a seal
-        // says that the log goes on there; one without a begin that is intact may be read.
+        // Behind a close, the log goes on with an open there, or with a seal: a file without a
+        // begin that no seal names holds nothing. Anywhere else it may be one whose begin is
+        // damaged, also where what it follows has no seal: where it was cut, or not flushed.
+        let is_closed = walked.end.closed && walked.stop == Stop::Unwritten;
         let may_hold = |k: &usize| {
-            let File { first, header, is_blank, .. } = &self.files[*k];
-            let is_read = self.verify == Verify::All && !is_blank;
-            *k == last || first.is_some() || next == Some(header.index) || is_read
+            let File { first, header, .. } = &self.files[*k];
+            *k == last || !is_closed || first.is_some() || next == Some(header.index)
         };
         let looked_into: Vec<_> =
             (last..self.files.len()).skip(sealed as usize).filter(may_hold).collect();

@@ -56,8 +56,6 @@ pub(crate) struct File {
     pub(crate) size: SegmentSize,
     /// Its first frame, if that is an intact begin.
     pub(crate) first: Option<First>,
-    /// Nothing was ever written where its first frame goes.
-    pub(crate) is_blank: bool,
     len: u64,
 }
 
@@ -111,8 +109,7 @@ impl File {
         }
         let name = name.to_owned();
         let bytes = &contents.bytes(FIRST_FRAME)[..(loaded - FIRST_FRAME) as usize];
-        let is_blank = bytes.iter().all(|&byte| byte == 0);
-        let mut file = File { name, path, header, size, first: None, is_blank, len };
+        let mut file = File { name, path, header, size, first: None, len };
         file.first = file.read_first(bytes)?;
         Ok(file)
     }

@@ -285,7 +285,7 @@ fn read(segment: &Segment, map: &Map) -> Vec<(u64, Tag)> {
     let (mut at, mut records) = (FIRST, Vec::new());
     while at.offset < end.offset {
         let frame = segment.frame_bytes(map, at.offset).expect("nothing is damaged");
-        let mut bytes = frame.expect("it was walked").to_vec();
+        let mut bytes = frame.expect("it was walked").1.to_vec();
         bytes[..4].copy_from_slice(&map.load(at.offset).to_le_bytes()); // a word of loom's
         let Found::Frame(frame) = segment.id.life.read(&bytes, at.offset, STAMP.epoch) else {
             panic!("the frame at {at:?} is not intact");

@@ -19,7 +19,7 @@ pub struct Calm {
 }
 
 const SETTLE: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(2);
 const ROUGHLY: f64 = 2.5;
 const PROBES: u64 = 9;
 
