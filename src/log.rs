@@ -127,7 +127,7 @@ impl Log {
         match self.ring.seat(number).slot.attempt(size, count) {
             Attempt::Granted { claim, wake: false } => Ok(put(claim, self.stamp())),
             attempt => {
-                let asked = self.ring.seat(number).settle(attempt);
+                let asked = self.ring.seat(number).resolve(attempt);
                 self.append_on(number, asked, size, count, put)
             }
         }

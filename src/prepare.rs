@@ -32,13 +32,13 @@ const STAYS_OPEN: Duration = Duration::from_millis(5);
 /// How long after opening the mappings that recovery made are kept.
 const READS_ON_OPENING: Duration = Duration::from_secs(1);
 
-/// Bytes a second from which on a log fills its files too fast for them to be settled
-/// first: the device would have to take everything twice.
+/// Bytes a second from which on a log fills its files too fast for their zeros to be
+/// flushed first: the device would have to take everything twice.
 const HURRY: u64 = 32 << 20;
 
 /// What is made present of a new file at a time, and what is flushed.
 const PRESENT: usize = 1 << 20;
-const SETTLED: usize = 16 << 20;
+const FLUSHED: usize = 16 << 20;
 
 /// The background thread's end of things: what it is called for.
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ impl Pace {
     }
 
     /// Whether the log has been open for some time.
-    fn is_settled(&self) -> bool {
+    fn is_past_opening(&self) -> bool {
         self.opened.elapsed() >= READS_ON_OPENING
     }
 
@@ -150,7 +150,7 @@ impl Worker {
                 continue;
             }
             log.unload_old();
-            if lock(&self.pace).as_ref().is_some_and(Pace::is_settled) {
+            if lock(&self.pace).as_ref().is_some_and(Pace::is_past_opening) {
                 lock(&log.recovered).clear();
             }
             let _ = log.keep_spares(); // the append that needs one learns why there is none
@@ -160,7 +160,7 @@ impl Worker {
         }
     }
 
-    /// Whether files are filled too fast to be settled first.
+    /// Whether files are filled too fast for their zeros to be flushed first.
     fn hurries(&self) -> bool {
         lock(&self.pace).as_ref().is_some_and(|pace| pace.rate() >= HURRY)
     }
@@ -314,9 +314,10 @@ impl Log {
             self.work_ahead();
         }
         let mut ready = len;
-        for piece in pieces(0..len, SETTLED) {
-            if len > self.size.bytes() || self.worker.hurries() {
-                break; // it is filled at once, or soon
+        let is_filled_at_once = len > self.size.bytes();
+        for piece in pieces(0..len, FLUSHED) {
+            if is_filled_at_once || self.worker.hurries() {
+                break;
             }
             region.flush(piece)?;
             ready = 0;

@@ -228,16 +228,16 @@ impl Seat {
 
     /// Claims `size` bytes for `count` records.
     pub(crate) fn ask(&self, size: u64, count: u32) -> Asked<'_> {
-        self.settle(self.slot.attempt(size, count))
+        self.resolve(self.slot.attempt(size, count))
     }
 
     /// Like [`ask`](Self::ask), for a claim that may not end the segment.
     pub(crate) fn ask_politely(&self, size: u64, count: u32) -> Asked<'_> {
-        self.settle(self.slot.attempt_looking(size, count, false))
+        self.resolve(self.slot.attempt_looking(size, count, false))
     }
 
     /// Sees to a claim that was tried for.
-    pub(crate) fn settle<'s>(&'s self, attempt: Attempt<'s>) -> Asked<'s> {
+    pub(crate) fn resolve<'s>(&'s self, attempt: Attempt<'s>) -> Asked<'s> {
         match attempt {
             Attempt::Granted { claim, wake } => Asked::Granted { claim, wake, overtook: false },
             Attempt::Pending(pending) => self.move_mark(pending),

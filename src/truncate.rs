@@ -75,6 +75,7 @@ impl Log {
         if lsn > chain.head {
             self.check_boundary(chain, lsn)?;
             if self.is_worth_a_segment(chain, lsn) {
+                // if not, a head frame does it
                 if let Ok(named) = self.roll_for_head(chain, lsn) {
                     return Ok(Some(named));
                 }
@@ -86,12 +87,13 @@ impl Log {
         Ok(Some((chain.head, chain.head_named)))
     }
 
-    /// Whether all is to be given up, and what a head frame behind it had to be flushed
-    /// with is more than the rest of the segment is worth.
+    /// Whether to name a head in the next segment's begin: where all is given up, a head
+    /// frame would have to be flushed with all that stands before it in its segment. From
+    /// here on that takes longer than what a roll costs in the background.
     fn is_worth_a_segment(&self, chain: &mut Chain, lsn: Lsn) -> bool {
         const WORTH: u64 = 1 << 20;
-        let not_durable = lsn.0 - self.commit.durable().max(chain.active().lsn(0).0).min(lsn.0);
-        not_durable > WORTH
+        let from = chain.active().lsn(0).0.max(self.commit.durable());
+        lsn.0.saturating_sub(from) > WORTH
             && lsn == self.tail(chain)
             && chain.spares.len() > Purpose::Records(0).held_back()
             && self.ring.next_is_free()

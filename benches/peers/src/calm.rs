@@ -47,8 +47,8 @@ impl Calm {
         let Some(best) = self.best else { return String::new() };
         format!(
             "\nBefore each run the device was given up to {} s to come to rest, until a write and \
-             `fdatasync` of 400 B took no longer than {ROUGHLY} times the least of the whole run, \
-             which was {:.0} µs. It did not in {} of {} runs.\n",
+             `fdatasync` of 400 B took no longer than {ROUGHLY} times the least so far, which \
+             came to {:.0} µs. It did not in {} of {} runs.\n",
             PATIENCE.as_secs(),
             best * 1e6,
             self.given_up,
