@@ -119,3 +119,20 @@ fn a_log_that_is_only_looked_at_makes_no_files() {
     let wal = small().open(&directory).unwrap();
     assert_eq!(wal.stats().made, 0);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_recovery_mapped_is_let_go_though_nothing_is_appended() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    append_all(&wal, (0..200).map(|_| [5; 4000])); // 13 segments
+    wal.close().unwrap();
+    let wal = small().open(&directory).unwrap();
+    let name = directory.path().to_str().unwrap().to_owned();
+    let mapped = move || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains(&name)).count()
+    };
+    until(move || mapped() <= 3); // the last segment and the spares
+    assert_eq!(wal.reader().iter().count(), 200);
+}
