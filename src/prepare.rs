@@ -233,9 +233,11 @@ impl Log {
             let segment = {
                 let chain = lock(&self.chain);
                 let old = chain.live.len().saturating_sub(2);
-                let is_loaded = |segment: &&Arc<Segment>| segment.id.index >= chain.loaded_from;
-                let Some(segment) = chain.live.iter().take(old).find(is_loaded) else { return };
-                segment.clone()
+                let next = chain.live.partition_point(|live| live.id.index < chain.loaded_from);
+                if next >= old {
+                    return;
+                }
+                chain.live[next].clone()
             };
             if !segment.unload() {
                 return; // somebody is in the middle of an append there
