@@ -242,6 +242,7 @@ impl Log {
 
     pub(crate) fn flush_from(&self, lead: &Lead<'_>, from: u64) -> Result<()> {
         let _guard = self.guard_against_panic();
+        lead.begin();
         let before = self.commit.durable();
         // Segments below the head need no flush, where this one makes the head durable.
         let (first, named) = {

@@ -1,5 +1,7 @@
 //! The atomics and locks that cross threads: `std`'s, or under loom its models.
 
+use std::time::{Duration, Instant};
+
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Arc, Condvar, Mutex, MutexGuard,
@@ -19,6 +21,17 @@ pub(crate) use std::sync::Arc; // loom's makes no `Arc<dyn Region>`
 /// the log's sticky error.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(not(loom))]
+pub(crate) use std::thread::yield_now;
+
+#[cfg(loom)]
+pub(crate) use loom::thread::yield_now;
+
+/// Whether so much time has passed; a model knows none.
+pub(crate) fn has_passed(since: Instant, time: Duration) -> bool {
+    cfg!(loom) || since.elapsed() > time
 }
 
 /// Whether this thread unwinds.

@@ -51,6 +51,7 @@ impl Committed {
         self.flushing.with_mut(|_| ());
         let again = self.broken.load(Ordering::Relaxed);
         assert!(!again, "a flush is never tried again");
+        lead.begin();
         let tail = self.tail.load(Ordering::Relaxed);
         match how {
             Flush::Works => {
@@ -97,6 +98,33 @@ fn commits_share_flushes_and_nobody_sleeps_for_ever() {
         });
         log.commit(Flush::Works).unwrap();
         others.into_iter().for_each(|other| other.join().unwrap());
+    });
+}
+
+#[test]
+fn who_commits_again_is_waited_for_and_nobody_sleeps_for_ever() {
+    model(3, || {
+        let log = Committed::new();
+        let again = |log: &Committed| (0..2).for_each(|_| log.commit(Flush::Works).unwrap());
+        let other = log.clone();
+        let other = spawn(move || again(&other));
+        again(&log);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_failure_reaches_who_waits_for_those_who_are_due() {
+    model(3, || {
+        let log = Committed::new();
+        let others = [(); 2].map(|()| {
+            let log = log.clone();
+            spawn(move || log.commit(Flush::Works).and_then(|()| log.commit(Flush::Works)))
+        });
+        // somebody who does not lead: a panic elsewhere in the log
+        log.commit.fail(Arc::new(io::Error::other("the disk is gone")));
+        let results = others.map(|other| other.join().unwrap());
+        assert!(results.iter().all(|result| result.is_ok() || has_failed(result)));
     });
 }
 
