@@ -56,6 +56,7 @@ mod sync;
 #[allow(unsafe_code)]
 mod sys;
 mod tail;
+mod trail;
 mod truncate;
 mod wait;
 mod wal;

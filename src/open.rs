@@ -120,7 +120,8 @@ impl Log {
             };
             let len = header.slots as u64 * self.size.bytes();
             let region = link.region.as_ref();
-            chain.live.push_back(Arc::new(Segment::unmapped(id, len, region)));
+            let segment = Segment::unmapped(id, len, region, link.trail.clone());
+            chain.live.push_back(Arc::new(segment));
             lock(&self.recovered).extend(region.cloned());
         }
         // At the very end of a segment that is gone, the head is where the next begins.
@@ -149,8 +150,7 @@ impl Log {
             }
             if last {
                 // kept: frames go there
-                let kept = Segment::new(segment.id.clone(), region, segment.len());
-                chain.live[i] = Arc::new(kept);
+                chain.live[i] = Arc::new(segment.with_region(region));
             }
         }
         // a segment ends where its successor says: what lies behind may be torn, and

@@ -15,16 +15,17 @@ use std::path::PathBuf;
 
 use chain::{Broken, Chain, Chains};
 use decide::{Proof, Recovered};
-use files::{File, START};
+use files::File;
 use search::Epochs;
 use walk::Walked;
 
 use crate::error::{Damage, Error, Result};
 use crate::format::{self, FIRST_FRAME, SegmentHeader};
 use crate::lsn::{Lsn, SegmentSize};
-use crate::scan::{Place, Stop};
+use crate::scan::{Place, START, Stop};
 use crate::storage::{Region, Storage};
 use crate::sync::Arc;
+use crate::trail::Trail;
 
 /// How much opening verifies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -52,6 +53,8 @@ pub(crate) struct Link {
     pub(crate) end: Place,
     /// Its mapping, if that was kept.
     pub(crate) region: Option<Arc<dyn Region>>,
+    /// What the walk came by, if the mapping was kept; else only where it begins.
+    pub(crate) trail: Trail,
 }
 
 /// Where the next frame goes.

@@ -116,6 +116,9 @@ pub(crate) struct Place {
     pub(crate) ordinal: u32,
 }
 
+/// Where every walk over a segment begins.
+pub(crate) const START: Place = Place { offset: format::FIRST_FRAME, ordinal: 0 };
+
 /// Why a walk went no further.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stop {

@@ -8,16 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
 use crate::error::{Damage, Error, Result};
-use crate::format::{self, FIRST_FRAME, FRAME_HEADER, Kind, Reason, State, Tag};
+use crate::format::{self, FRAME_HEADER, Kind, Reason, State, Tag};
 use crate::lsn::Lsn;
 use crate::map::{Claim, Map};
 use crate::scan::{Life, Place};
 use crate::storage::{Access, Region, Storage};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
-
-/// Every so many bytes a place is remembered, for seeking by number and for
-/// reading backwards.
-const BLOCK: u64 = 64 << 10;
+use crate::trail::Trail;
 
 /// What stays the same about a segment.
 #[derive(Clone, Debug)]
@@ -40,7 +37,7 @@ pub(crate) struct Segment {
     ready: AtomicU64,
     /// Readers and flushes end at this offset: where `truncate_after` cut.
     cut: AtomicU64,
-    walked: Mutex<Walked>,
+    walked: Mutex<Trail>,
 }
 
 /// The mapping: kept while the segment may still be written or flushed, and
@@ -52,17 +49,6 @@ enum Held {
     Loose(Option<Weak<dyn Region>>),
     /// Its file is another segment's by now, or is gone.
     Given,
-}
-
-/// How far the words have been walked.
-#[derive(Debug)]
-struct Walked {
-    at: Place,
-    sealed: bool,
-    /// The first batch boundary of every block, ascending.
-    blocks: Vec<Place>,
-    /// Where an epoch begins, and which, ascending.
-    epochs: Vec<(u64, u32)>,
 }
 
 /// The end of what is published.
@@ -78,29 +64,34 @@ impl Segment {
     /// A segment with this region. Words count below `ready`.
     pub(crate) fn new(id: Identity, region: Arc<dyn Region>, ready: u64) -> Self {
         let len = region.map().len();
-        Self::build(id, len, Held::Kept(region), ready)
+        Self::build(id, len, Held::Kept(region), ready, Trail::new())
     }
 
     /// A segment of `len` bytes that is mapped when someone reads it; as `region`, while
-    /// someone has that.
-    pub(crate) fn unmapped(id: Identity, len: u64, region: Option<&Arc<dyn Region>>) -> Self {
-        Self::build(id, len, Held::Loose(region.map(Arc::downgrade)), len)
+    /// someone has that. It was walked as far as `trail` leads.
+    pub(crate) fn unmapped(
+        id: Identity,
+        len: u64,
+        region: Option<&Arc<dyn Region>>,
+        trail: Trail,
+    ) -> Self {
+        Self::build(id, len, Held::Loose(region.map(Arc::downgrade)), len, trail)
     }
 
-    fn build(id: Identity, len: u64, held: Held, ready: u64) -> Self {
-        let first = Place { offset: FIRST_FRAME, ordinal: 0 };
+    /// The same segment, with a mapping to be kept. Words count up to its end.
+    pub(crate) fn with_region(&self, region: Arc<dyn Region>) -> Self {
+        let (id, trail) = (self.id.clone(), lock(&self.walked).clone());
+        Self::build(id, self.len, Held::Kept(region), self.len, trail)
+    }
+
+    fn build(id: Identity, len: u64, held: Held, ready: u64, trail: Trail) -> Self {
         Segment {
             id,
             len,
             region: Mutex::new(held),
             ready: AtomicU64::new(ready),
             cut: AtomicU64::new(u64::MAX),
-            walked: Mutex::new(Walked {
-                at: first,
-                sealed: false,
-                blocks: vec![first],
-                epochs: Vec::new(),
-            }),
+            walked: Mutex::new(trail),
         }
     }
 
@@ -186,7 +177,7 @@ impl Segment {
         let mut walked = lock(&self.walked);
         // a place that cannot be walked past has nothing behind it that anyone read
         let _ = self.walk(&mut walked, map, u64::MAX);
-        walked.epochs.iter().map(|&(_, epoch)| epoch).collect()
+        walked.epochs().collect()
     }
 
     pub(crate) fn ready(&self) -> u64 {
@@ -220,8 +211,8 @@ impl Segment {
         let mut walked = lock(&self.walked);
         self.walk(&mut walked, map, u64::MAX)?;
         let cut = self.cut();
-        if walked.at.offset < cut {
-            return Ok(Published { at: walked.at, complete: walked.sealed });
+        if walked.at().offset < cut {
+            return Ok(Published { at: walked.at(), complete: walked.is_sealed() });
         }
         let at = self.step_to(&walked, map, cut)?;
         Ok(Published { at, complete: true })
@@ -231,39 +222,37 @@ impl Segment {
     pub(crate) fn is_published(&self, map: &Map, offset: u64) -> Result<bool> {
         let mut walked = lock(&self.walked);
         self.walk(&mut walked, map, offset)?;
-        Ok(walked.at.offset >= offset)
+        Ok(walked.at().offset >= offset)
     }
 
     /// The last remembered place before `offset`, or the first one.
     pub(crate) fn block_before(&self, map: &Map, offset: u64) -> Result<Place> {
         let mut walked = lock(&self.walked);
         self.walk(&mut walked, map, offset)?;
-        let after = walked.blocks.partition_point(|place| place.offset < offset);
-        Ok(walked.blocks[after.saturating_sub(1)])
+        Ok(walked.place_before(offset))
     }
 
     /// The last remembered place that has at most `ordinal` claims before it.
     pub(crate) fn block_of(&self, map: &Map, ordinal: u32) -> Result<Place> {
         let mut walked = lock(&self.walked);
         self.walk(&mut walked, map, u64::MAX)?;
-        let after = walked.blocks.partition_point(|place| place.ordinal <= ordinal);
-        Ok(walked.blocks[after.saturating_sub(1)])
+        Ok(walked.place_of(ordinal))
     }
 
     /// How far the walk has come, having been tried to go beyond `offset`.
     pub(crate) fn walked_beyond(&self, map: &Map, offset: u64) -> Result<u64> {
         let mut walked = lock(&self.walked);
-        if walked.at.offset <= offset {
+        if walked.at().offset <= offset {
             self.walk(&mut walked, map, u64::MAX)?;
         }
-        Ok(walked.at.offset)
+        Ok(walked.at().offset)
     }
 
     /// The place at `offset`, if a batch begins or the published part ends there.
     pub(crate) fn boundary_at(&self, map: &Map, offset: u64) -> Result<Option<Place>> {
         let mut walked = lock(&self.walked);
         self.walk(&mut walked, map, offset)?;
-        if walked.at.offset < offset {
+        if walked.at().offset < offset {
             return Ok(None);
         }
         let place = self.step_to(&walked, map, offset)?;
@@ -285,8 +274,7 @@ impl Segment {
     /// Whether a frame begins at `offset`, which has been walked beyond.
     pub(crate) fn starts_frame(&self, map: &Map, offset: u64) -> Result<bool> {
         let walked = lock(&self.walked);
-        let before = walked.blocks.partition_point(|place| place.offset <= offset);
-        let mut at = walked.blocks[before.saturating_sub(1)].offset;
+        let mut at = walked.place_up_to(offset).offset;
         while at < offset {
             let Some((_, size)) = self.word_at(map, at)? else { break };
             at += size;
@@ -296,9 +284,8 @@ impl Segment {
 
     /// From the block before `offset` on, batch by batch, to the first boundary
     /// that is not below `offset`.
-    fn step_to(&self, walked: &Walked, map: &Map, offset: u64) -> Result<Place> {
-        let after = walked.blocks.partition_point(|place| place.offset <= offset);
-        let mut at = walked.blocks[after.saturating_sub(1)];
+    fn step_to(&self, walked: &Trail, map: &Map, offset: u64) -> Result<Place> {
+        let mut at = walked.place_up_to(offset);
         while at.offset < offset {
             match self.batch_behind(map, at)? {
                 Some((behind, _)) => at = behind,
@@ -308,24 +295,24 @@ impl Segment {
         Ok(at)
     }
 
-    fn walk(&self, walked: &mut Walked, map: &Map, to: u64) -> Result<()> {
-        while !walked.sealed && walked.at.offset < to {
-            let Some((behind, kind)) = self.batch_behind(map, walked.at)? else { break };
-            walked.sealed = kind == Kind::Seal;
+    fn walk(&self, walked: &mut Trail, map: &Map, to: u64) -> Result<()> {
+        while !walked.is_sealed() && walked.at().offset < to {
+            let at = walked.at();
+            let Some((behind, kind)) = self.batch_behind(map, at)? else { break };
             if kind == Kind::State {
-                let payload = walked.at.offset + FRAME_HEADER as u64..behind.offset;
+                let payload = at.offset + FRAME_HEADER as u64..behind.offset;
                 match State::decode(map.published(payload)) {
                     Some(State { reason: Reason::Begin(_) | Reason::Open, epoch, .. }) => {
-                        walked.epochs.push((walked.at.offset, epoch));
+                        walked.begin_epoch(at.offset, epoch);
                     }
                     Some(_) => {}
-                    None => return Err(self.damaged(walked.at.offset, Damage::State)),
+                    None => return Err(self.damaged(at.offset, Damage::State)),
                 }
             }
-            if behind.offset / BLOCK != walked.at.offset / BLOCK {
-                walked.blocks.push(behind);
+            walked.move_to(behind);
+            if kind == Kind::Seal {
+                walked.seal();
             }
-            walked.at = behind;
         }
         Ok(())
     }
@@ -371,8 +358,7 @@ impl Segment {
     pub(crate) fn epoch_at(&self, map: &Map, offset: u64) -> Result<u32> {
         let mut walked = lock(&self.walked);
         self.walk(&mut walked, map, offset)?;
-        let after = walked.epochs.partition_point(|&(from, _)| from < offset);
-        Ok(after.checked_sub(1).map_or(0, |i| walked.epochs[i].1))
+        Ok(walked.epoch_at(offset))
     }
 
     /// The frame at `offset`, which was reached by walking, if it is a record's; `None` if

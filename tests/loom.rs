@@ -31,6 +31,8 @@ mod sync;
 mod sys;
 #[path = "../src/tail.rs"]
 mod tail;
+#[path = "../src/trail.rs"]
+mod trail;
 #[path = "../src/wait.rs"]
 mod wait;
 

@@ -2,15 +2,16 @@
 
 use super::chain::Chain;
 use super::damage_at;
-use super::files::{File, START};
+use super::files::File;
 use super::search::{Epochs, Outcome, Search};
 use super::walk::{self, Walked};
 use super::{Ended, Found, Link, Next, Recovery, SegmentReport};
 use crate::error::{Damage, Error, Result};
 use crate::format::{self, ALIGN, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
 use crate::lsn::Lsn;
-use crate::scan::{Place, Stop};
+use crate::scan::{Place, START, Stop};
 use crate::storage::Storage;
+use crate::trail::Trail;
 
 /// Whether a place is proved to have been durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +116,7 @@ impl Recovered<'_> {
                 return Ok((Proof::Durable, k));
             }
         }
-        let named = self.walks.iter().flatten().flat_map(|walked| walked.epochs.iter().copied());
+        let named = self.walks.iter().flatten().flat_map(|walked| walked.trail.epochs());
         let epochs = Epochs::new(named, walked.end.epoch);
         let mut proof = (Proof::None, last);
         // nothing is ever written behind a seal
@@ -225,12 +226,16 @@ impl Recovered<'_> {
         for &(k, end) in &self.chain.links {
             let file = &self.files[k];
             let first = file.first.expect("a segment of a chain has a begin");
+            // of so many, the newest: whoever recovers reads what there is
+            let walked = self.walks[k].as_ref().filter(|walked| walked.region.is_some());
             links.push(Link {
                 header: file.header,
                 first_sequence: first.begin.first_sequence,
                 last_epoch: end.epoch,
                 end: end.place,
-                region: self.walks[k].as_ref().and_then(|walked| walked.region.clone()),
+                region: walked.and_then(|walked| walked.region.clone()),
+                trail: walked
+                    .map_or_else(Trail::new, |walked| walked.trail.clone().until(end.place)),
             });
             segments.push(SegmentReport {
                 path: file.path.clone(),

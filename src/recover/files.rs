@@ -10,12 +10,9 @@ use crate::format::{
     self, BEGIN_SIZE, BadHeader, Begin, FIRST_FRAME, Reason, SegmentHeader, State,
 };
 use crate::lsn::SegmentSize;
-use crate::scan::{Content, Life, Place, Walk};
+use crate::scan::{Content, Life, START, Walk};
 use crate::storage::{Access, Region, Storage};
 use crate::sync::Arc;
-
-/// Where every walk begins.
-pub(crate) const START: Place = Place { offset: FIRST_FRAME, ordinal: 0 };
 
 /// Bytes that are read in at a time.
 const STEP: u64 = 1 << 20;

@@ -2,13 +2,14 @@
 
 use std::{panic, thread};
 
-use super::files::{File, Reading, START};
+use super::files::{File, Reading};
 use crate::error::Result;
 use crate::format::Reason;
 use crate::lsn::Lsn;
-use crate::scan::{Content, Place, Stop, Walk};
+use crate::scan::{Content, Place, START, Stop, Walk};
 use crate::storage::{Region, Storage};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::trail::Trail;
 
 /// What holds at a batch boundary that a walk reached.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +37,8 @@ pub(super) struct Walked {
     pub(super) proof: u64,
     /// The ends that begins name in this segment, as far as they are boundaries.
     named: Vec<Reached>,
-    /// Every epoch that its states name, growing.
-    pub(super) epochs: Vec<u32>,
+    /// What it came by, up to `end`.
+    pub(super) trail: Trail,
     /// Its mapping, if that is kept.
     pub(super) region: Option<Arc<dyn Region>>,
 }
@@ -60,12 +61,12 @@ pub(super) fn walk(storage: &dyn Storage, file: &File, named_ends: &[u64]) -> Re
     let mut said = Reached { place: START, epoch: 0, head: Lsn(0), proof: 0, closed: false };
     let mut end = said;
     let (mut named, mut named_ends) = (Vec::new(), named_ends);
-    let mut epochs = Vec::new();
+    let mut trail = Trail::new();
     loop {
         let at = walk.at().offset;
         let lsn = file.lsn(at);
         let bytes = reading.frame(at)?;
-        let until = named_ends.first().map_or(u64::MAX, |&end| end);
+        let until = named_ends.first().map_or(u64::MAX, |&end| end).min(trail.next_block());
         let proofs = walk.over_records(reading.loaded(at), until);
         let mut proof = said.proof.max(proofs.at_boundary);
         said.proof = said.proof.max(proofs.all);
@@ -73,10 +74,11 @@ pub(super) fn walk(storage: &dyn Storage, file: &File, named_ends: &[u64]) -> Re
         if walk.at().offset > at {
             said.closed = false;
         } else {
-            stop = said.step(&mut walk, bytes, lsn, &mut epochs);
+            stop = said.step(&mut walk, bytes, lsn, &mut trail);
             proof = said.proof;
         }
         if walk.boundary() != end.place {
+            trail.move_to(walk.boundary());
             end = Reached { place: walk.boundary(), epoch: walk.epoch(), proof, ..said };
             while let [next, rest @ ..] = named_ends {
                 if *next > end.place.offset {
@@ -96,7 +98,7 @@ pub(super) fn walk(storage: &dyn Storage, file: &File, named_ends: &[u64]) -> Re
                 end,
                 proof,
                 named,
-                epochs,
+                trail,
                 region: Some(contents.region),
             });
         }
@@ -105,17 +107,15 @@ pub(super) fn walk(storage: &dyn Storage, file: &File, named_ends: &[u64]) -> Re
 
 impl Reached {
     /// Takes in what the next frame says, at the beginning of `bytes`; or why there is none.
-    fn step(
-        &mut self,
-        walk: &mut Walk,
-        bytes: &[u8],
-        lsn: u64,
-        epochs: &mut Vec<u32>,
-    ) -> Option<Stop> {
+    fn step(&mut self, walk: &mut Walk, bytes: &[u8], lsn: u64, trail: &mut Trail) -> Option<Stop> {
+        let at = walk.at().offset;
         let frame = match walk.step(bytes) {
             Ok(frame) => frame,
             Err(stop) => {
-                self.closed &= !matches!(stop, Stop::Sealed(_));
+                if let Stop::Sealed(_) = stop {
+                    self.closed = false;
+                    trail.seal();
+                }
                 return Some(stop);
             }
         };
@@ -124,8 +124,8 @@ impl Reached {
         if let Content::State(state) = frame.content {
             self.head = self.head.max(state.head);
             self.closed = state.reason == Reason::Close;
-            if epochs.last() != Some(&state.epoch) {
-                epochs.push(state.epoch);
+            if let Reason::Begin(_) | Reason::Open = state.reason {
+                trail.begin_epoch(at, state.epoch);
             }
         }
         None
@@ -161,21 +161,26 @@ pub(super) fn at_once<T: Send>(
     look: impl Fn(usize) -> Result<T> + Sync,
 ) -> Result<Vec<(usize, T)>> {
     let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(wanted.len());
-    let part = |t: usize| {
-        let part = wanted.iter().skip(t).step_by(threads);
-        part.map(|&k| Ok((k, look(k)?))).collect::<Result<Vec<_>>>()
+    let next = AtomicUsize::new(0);
+    let part = || {
+        // Relaxed: each takes another one, and what they find is joined
+        let taken = || wanted.get(next.fetch_add(1, Ordering::Relaxed));
+        std::iter::from_fn(taken).map(|&k| Ok((k, look(k)?))).collect::<Result<Vec<_>>>()
     };
     let part = &part;
     let parts = thread::scope(|scope| {
-        let start = |t| (t, thread::Builder::new().spawn_scoped(scope, move || part(t)));
-        let others: Vec<_> = (1..threads).map(start).collect();
-        let mut parts = vec![if threads > 0 { part(0) } else { Ok(Vec::new()) }];
-        parts.extend(others.into_iter().map(|(t, other)| match other {
-            Ok(other) => other.join().unwrap_or_else(|cause| panic::resume_unwind(cause)),
-            Err(_) => part(t), // no thread to be had: it is done here
-        }));
+        // where no thread is to be had, the others do it
+        let start = |_| thread::Builder::new().spawn_scoped(scope, part).ok();
+        let others: Vec<_> = (1..threads).filter_map(start).collect();
+        let mut parts = vec![part()];
+        let join = |other: thread::ScopedJoinHandle<'_, _>| {
+            other.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
+        };
+        parts.extend(others.into_iter().map(join));
         parts
     });
     let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
-    Ok(parts.into_iter().flatten().collect())
+    let mut found: Vec<_> = parts.into_iter().flatten().collect();
+    found.sort_unstable_by_key(|&(k, _)| k);
+    Ok(found)
 }

@@ -7,9 +7,9 @@ use super::{Salvage, Sealed};
 use crate::error::{Damage, Error};
 use crate::format::{ALIGN, FIRST_FRAME, Kind};
 use crate::lsn::Lsn;
-use crate::recover::files::{Contents, File, START};
+use crate::recover::files::{Contents, File};
 use crate::recover::search::{Epochs, Hit, Outcome, Search};
-use crate::scan::{Content, Frame, Place, Stop, Walk};
+use crate::scan::{Content, Frame, Place, START, Stop, Walk};
 
 /// What bad media takes at a time.
 const PAGE: u64 = 4096;

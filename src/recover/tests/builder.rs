@@ -4,9 +4,8 @@ use crate::format::{
     self, BEGIN_SIZE, Begin, FIRST_FRAME, Kind, Reason, Seal, SegmentHeader, State, Tag,
 };
 use crate::lsn::Lsn;
-use crate::recover::files::START;
 use crate::recover::{Directory, Found, Next, Verify, recover};
-use crate::scan::{Life, Place, Walk};
+use crate::scan::{Life, Place, START, Walk};
 
 use crate::storage::{Access, Memory, Region, Storage};
 use crate::{Error, Result};
