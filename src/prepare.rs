@@ -27,7 +27,7 @@ const IDLE_LOOKS: u32 = 200;
 
 /// How long a log is open before it is taken for one that will be written: who opens
 /// one only to look has closed it by then.
-const STAYS_OPEN: Duration = Duration::from_millis(5);
+const STAYS_OPEN: Duration = Duration::from_millis(50);
 
 /// How long after opening the mappings that recovery made are kept.
 const READS_ON_OPENING: Duration = Duration::from_secs(1);

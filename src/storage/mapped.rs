@@ -248,7 +248,7 @@ pub(crate) fn pieces(range: Range<u64>, len: usize) -> impl Iterator<Item = Rang
 }
 
 /// The bytes in a piece.
-pub(super) fn length(piece: &Range<u64>) -> usize {
+pub(crate) fn length(piece: &Range<u64>) -> usize {
     (piece.end - piece.start) as usize
 }
 

@@ -18,7 +18,7 @@ mod memory;
 mod simulated;
 
 pub(crate) use file::Directory;
-pub(crate) use mapped::pieces;
+pub(crate) use mapped::{length, pieces};
 pub(crate) use memory::Memory;
 pub use simulated::Disk;
 
