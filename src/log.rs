@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::chain::Chain;
@@ -227,20 +228,30 @@ impl Log {
         self.commit.wait(|| tail.min(self.next_lsn()).0, |lead| self.flush(lead))
     }
 
+    /// Waits until everything below `want` is durable, and flushes no more than that: what
+    /// appenders are just writing may be a lot.
+    pub(crate) fn wait_durable_only(&self, want: u64) -> Result<()> {
+        self.check_outside_closure()?;
+        let flush = |lead: &Lead<'_>| self.flush_or_fail(lead, self.commit.durable(), want);
+        self.commit.wait(|| want, flush)
+    }
+
     /// Flushes what is published from the durable mark on, oldest segment first, and
     /// moves the mark. The first failure ends the log for writing.
     pub(crate) fn flush(&self, lead: &Lead<'_>) -> Result<()> {
-        self.flush_or_fail(lead, self.commit.durable())?;
+        self.flush_or_fail(lead, self.commit.durable(), u64::MAX)?;
         self.commit.check()
     }
 
-    /// The same from a place on. Whoever led the flush that failed is told what
+    /// The same between two places. Whoever led the flush that failed is told what
     /// everybody is told afterwards.
-    pub(crate) fn flush_or_fail(&self, lead: &Lead<'_>, from: u64) -> Result<()> {
-        self.flush_from(lead, from).or_else(|error| self.commit.check().and(Err(error)))
+    pub(crate) fn flush_or_fail(&self, lead: &Lead<'_>, from: u64, until: u64) -> Result<()> {
+        self.flush_between(lead, from, until).or_else(|error| self.commit.check().and(Err(error)))
     }
 
-    pub(crate) fn flush_from(&self, lead: &Lead<'_>, from: u64) -> Result<()> {
+    /// Flushes what is published at `from` or behind, up to the first batch end that is not
+    /// below `until`.
+    pub(crate) fn flush_between(&self, lead: &Lead<'_>, from: u64, until: u64) -> Result<()> {
         let _guard = self.guard_against_panic();
         lead.begin();
         let before = self.commit.durable();
@@ -249,8 +260,8 @@ impl Log {
             let chain = lock(&self.chain);
             (chain.first_needed(), chain.head_named)
         };
-        if first <= from || !self.flush_segments(lead, first, named)? {
-            self.flush_segments(lead, from, 0)?;
+        if first <= from || !self.flush_segments(lead, first..until, named)? {
+            self.flush_segments(lead, from..until, 0)?;
         }
         if self.commit.durable() > before {
             lock(&self.chain).loosen_old(self.commit.durable());
@@ -259,14 +270,17 @@ impl Log {
         Ok(())
     }
 
-    /// Flushes what is published from a place on, and moves the mark, but not to below
+    /// Flushes what is published in a range, and moves the mark, but not to below
     /// `least`. Returns whether it came so far.
-    fn flush_segments(&self, lead: &Lead<'_>, from: u64, least: u64) -> Result<bool> {
-        let segments = lock(&self.chain).from(Lsn(from));
-        let mut durable = from;
+    fn flush_segments(&self, lead: &Lead<'_>, range: Range<u64>, least: u64) -> Result<bool> {
+        let segments = lock(&self.chain).from(Lsn(range.start));
+        let mut durable = range.start;
         for segment in segments {
+            if durable >= range.end {
+                break;
+            }
             let region = segment.region(&*self.storage)?;
-            let published = segment.published(region.map())?;
+            let published = segment.published_up_to(region.map(), Lsn(range.end))?;
             let start = durable.saturating_sub(segment.lsn(0).0).max(FIRST_FRAME);
             let end = published.at.offset;
             if start < end {
@@ -277,7 +291,7 @@ impl Log {
                     Error::Io { action: "flush", path: segment.path().to_owned(), source }
                 })?;
                 durable = segment.lsn(end).0;
-                if !published.complete {
+                if !published.complete && durable < range.end {
                     // The kernel protects flushed pages again: take the fault here, not in
                     // the next append.
                     region.rearm(end..(end + 1).min(segment.len()));
@@ -290,7 +304,7 @@ impl Log {
                 break;
             }
         }
-        Ok(durable >= least && durable > from)
+        Ok(durable >= least && durable > range.start)
     }
 
     /// While this is held, a panic ends the log for writing. It takes the chain lock

@@ -83,7 +83,7 @@ impl Log {
             Directory::Empty { dead } => log.create(&dead)?,
             Directory::Log(found) => log.adopt(*found)?,
         }
-        log.flush_from(&log.commit.lead(), log.commit.durable())?; // the new epoch is durable
+        log.flush_between(&log.commit.lead(), log.commit.durable(), u64::MAX)?; // the new epoch is durable
         log.recovery.tail = log.next_lsn();
         Ok(log)
     }

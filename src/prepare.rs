@@ -14,7 +14,7 @@ use crate::format::{self, FIRST_FRAME, SegmentHeader};
 use crate::log::{Log, Purpose, count};
 use crate::segment::Segment;
 use crate::storage::{FlushMethod, Region, pieces};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock, try_lock};
 
 /// How far ahead of the tail the background thread works at the least and at the
 /// most, in bytes.
@@ -25,8 +25,10 @@ const WINDOW: RangeInclusive<u64> = (128 << 10)..=(16 << 20);
 const LOOK: Duration = Duration::from_millis(1);
 const IDLE_LOOKS: u32 = 200;
 
-/// How long a log is open before it is taken for one that will be written: who opens
-/// one only to look has closed it by then.
+/// How long a log is open before it is taken for one that will be written, if it is empty
+/// and if it is not: who opens one only to look has closed it by then, and who reads it
+/// first needs the memory's bandwidth.
+const EMPTY_STAYS_OPEN: Duration = Duration::from_millis(5);
 const STAYS_OPEN: Duration = Duration::from_millis(50);
 
 /// How long after opening the mappings that recovery made are kept.
@@ -35,6 +37,10 @@ const READS_ON_OPENING: Duration = Duration::from_secs(1);
 /// Bytes a second from which on a log fills its files too fast for their zeros to be
 /// flushed first: the device would have to take everything twice.
 const HURRY: u64 = 32 << 20;
+
+/// Bytes a second from which on pages are only made just ahead of the tail: to have all of
+/// a file present would keep those waiting who need the file.
+const RACE: u64 = 256 << 20;
 
 /// What is made present of a new file at a time, and what is flushed.
 const PRESENT: usize = 1 << 20;
@@ -59,6 +65,7 @@ struct Calls {
 #[derive(Debug)]
 struct Pace {
     opened: Instant,
+    stays_open: Duration,
     /// Where the tail was then, as an LSN.
     first: u64,
     /// Where it was last seen.
@@ -70,8 +77,10 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(tail: u64, now: Instant) -> Self {
-        Pace { opened: now, first: tail, tail, second: (now, tail), last_second: 0 }
+    fn new(tail: u64, is_empty: bool) -> Self {
+        let now = Instant::now();
+        let stays_open = if is_empty { EMPTY_STAYS_OPEN } else { STAYS_OPEN };
+        Pace { opened: now, stays_open, first: tail, tail, second: (now, tail), last_second: 0 }
     }
 
     /// Takes in where the tail is now, and says how far ahead of it to work: by what comes
@@ -88,7 +97,7 @@ impl Pace {
             self.second = (now, tail);
         }
         if tail == self.first {
-            let stays = now.duration_since(self.opened) >= STAYS_OPEN;
+            let stays = now.duration_since(self.opened) >= self.stays_open;
             return stays.then_some(*WINDOW.end()); // a burst may come
         }
         Some((4 * gained.max(self.rate())).clamp(*WINDOW.start(), *WINDOW.end()))
@@ -143,7 +152,8 @@ impl Worker {
     /// The background thread: until it is stopped.
     pub(crate) fn run(&self, log: &Log) {
         let _guard = log.guard_against_panic();
-        *lock(&self.pace) = Some(Pace::new(log.next_lsn().0, Instant::now()));
+        let is_empty = lock(&log.recovered).is_empty();
+        *lock(&self.pace) = Some(Pace::new(log.next_lsn().0, is_empty));
         let (mut last, mut quiet) = (0, 0);
         while self.wait(quiet < IDLE_LOOKS || !lock(&log.recovered).is_empty()) {
             if !log.work_ahead() {
@@ -162,7 +172,16 @@ impl Worker {
 
     /// Whether files are filled too fast for their zeros to be flushed first.
     fn hurries(&self) -> bool {
-        lock(&self.pace).as_ref().is_some_and(|pace| pace.rate() >= HURRY)
+        self.rate() >= HURRY
+    }
+
+    /// Whether they are filled too fast to be made present first.
+    fn races(&self) -> bool {
+        self.rate() >= RACE
+    }
+
+    fn rate(&self) -> u64 {
+        lock(&self.pace).as_ref().map_or(0, Pace::rate)
     }
 }
 
@@ -208,7 +227,9 @@ impl Log {
     /// Keeps as many spares as the options say, and room in the log's limit.
     fn keep_spares(&self) -> Result<()> {
         self.check_alive()?;
-        let making = lock(&self.making);
+        let Some(making) = try_lock(&self.making) else {
+            return Ok(()); // somebody else is at it; there is more to do than wait
+        };
         self.tidy(&making)?;
         while self.wants_spare() && !self.worker.is_stopped() {
             self.make_one(&making)?;
@@ -226,13 +247,15 @@ impl Log {
     }
 
     /// Gives back the memory of segments that were written some time ago: of those that
-    /// take no claims, only the last is kept as it is. They are walked first, so that
+    /// take no claims, the last alone is kept as it is, and only while a spare is missing
+    /// that would take as much. They are walked first, so that
     /// whoever asks for their end later does not bring all of it back.
     fn unload_old(&self) {
         loop {
             let segment = {
                 let chain = lock(&self.chain);
-                let old = chain.live.len().saturating_sub(2);
+                let keeps_last = chain.spares.len() < self.options.spares;
+                let old = chain.live.len().saturating_sub(1 + keeps_last as usize);
                 let next = chain.live.partition_point(|live| live.id.index < chain.loaded_from);
                 if next >= old {
                     return;
@@ -308,15 +331,18 @@ impl Log {
 
     /// Makes the pages of a new file present, and its zeros durable if there is time for
     /// that. Returns how far a store finds them present afterwards: a flush takes that
-    /// away. Appends go on meanwhile.
+    /// away. Appends go on meanwhile; if they overtake this, pages are made as they come.
     fn make_pages(&self, region: &dyn Region) -> io::Result<u64> {
         let len = region.map().len();
+        let is_filled_at_once = len > self.size.bytes();
         for piece in pieces(0..len, PRESENT) {
+            if !is_filled_at_once && self.worker.races() {
+                return Ok(piece.start);
+            }
             region.populate(piece)?;
             self.work_ahead();
         }
         let mut ready = len;
-        let is_filled_at_once = len > self.size.bytes();
         for piece in pieces(0..len, FLUSHED) {
             if is_filled_at_once || self.worker.hurries() {
                 break;

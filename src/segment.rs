@@ -218,6 +218,17 @@ impl Segment {
         Ok(Published { at, complete: true })
     }
 
+    /// The same, or if that is before it the first batch boundary that is not below `until`.
+    pub(crate) fn published_up_to(&self, map: &Map, until: Lsn) -> Result<Published> {
+        let published = self.published(map)?;
+        if until >= self.lsn(published.at.offset) {
+            return Ok(published);
+        }
+        let offset = until.0.saturating_sub(self.lsn(0).0);
+        let at = self.step_to(&lock(&self.walked), map, offset)?;
+        Ok(Published { at, complete: false })
+    }
+
     /// Whether everything up to `offset` is published, cut or not.
     pub(crate) fn is_published(&self, map: &Map, offset: u64) -> Result<bool> {
         let mut walked = lock(&self.walked);

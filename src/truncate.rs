@@ -65,7 +65,7 @@ impl Log {
                 })?
             }
         };
-        self.wait_durable(want)?;
+        self.wait_durable_only(want)?;
         self.retire(head)
     }
 
@@ -95,7 +95,7 @@ impl Log {
         let from = chain.active().lsn(0).0.max(self.commit.durable());
         lsn.0.saturating_sub(from) > WORTH
             && lsn == self.tail(chain)
-            && chain.spares.len() > Purpose::Records(0).held_back()
+            && !chain.spares.is_empty()
             && self.ring.next_is_free()
     }
 
@@ -195,6 +195,9 @@ impl Log {
             let chain = &mut *lock(&self.chain);
             while chain.live.get(1).is_some_and(|next| next.lsn(0) <= head) {
                 let oldest = chain.live.pop_front().expect("there are two");
+                if chain.spares.len() + chain.dead.len() >= self.options.spares {
+                    oldest.unload(); // the memory that becomes spares is enough
+                }
                 chain.dead.push(oldest);
                 chain.rolls_since_retired = 0;
             }
@@ -225,7 +228,7 @@ impl Log {
         })?;
         let Some(Cut { at, mut dead, head }) = cut else { return Ok(()) };
         // The mark may stand in what was cut away: then all before the cut is durable.
-        self.flush_or_fail(&lead, self.commit.durable().min(at.0))?;
+        self.flush_or_fail(&lead, self.commit.durable().min(at.0), u64::MAX)?;
         drop(lead);
         // Only now: until the begin is durable, a crash brings them back.
         lock(&self.chain).dead.append(&mut dead);
