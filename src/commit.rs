@@ -80,6 +80,9 @@ struct Gathering {
 const SHORTEST: u32 = 8;
 const LONGEST: u32 = 8;
 
+/// A flush that takes longer is taken for one of this: whoever looks out keeps a processor.
+const SLOW: Duration = Duration::from_millis(8);
+
 /// Held by the one who flushes. Dropped, it hands over to the next.
 #[derive(Debug)]
 pub(crate) struct Lead<'c> {
@@ -260,7 +263,7 @@ impl Gathering {
     /// A flush has ended that took so long, and lets so many callers go: they may all come
     /// again, to where `asleep` are.
     fn expect(&mut self, took: Duration, let_go: usize, asleep: usize) {
-        self.flush = took;
+        self.flush = took.min(SLOW);
         match self.resting.checked_sub(1) {
             None => self.due = let_go + asleep,
             Some(rest) => (self.due, self.resting) = (0, rest),

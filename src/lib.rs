@@ -24,6 +24,12 @@
 //! # Ok::<(), mapwal::Error>(())
 //! ```
 //!
+//! # Features
+//!
+//! - `sim`: a simulated disk to crash a log on, and an engine built on it: for tests.
+//! - `fast-crc`: checks in less time on x86-64, by `unsafe` code of this crate; the bytes on
+//!   disk are the same.
+//!
 //! In the repository, `docs/guarantees.md` says what is promised, and on what that rests;
 //! `docs/format.md` specifies every byte on disk; `docs/design.md` says why it is right.
 #![deny(unsafe_code)]
@@ -73,6 +79,31 @@ pub use storage::FlushMethod;
 pub use wal::{Stats, Wal};
 
 /// A simulated disk, to crash a log on at any point, and the engine around it.
+///
+/// It models what a mapped log meets: what is stored is in the cache; what was flushed is on
+/// disk; of the rest a power cut keeps any part, torn at sectors, in any order, and of names
+/// that were not synced any. Flushes fail once and succeed afterwards though the pages were
+/// dropped; a disk is full; sectors cannot be read; the device is gone. `examples/` has an
+/// engine that is crashed on it: `crash_your_engine`.
+///
+/// ```
+/// use mapwal::{Options, sim::Disk};
+///
+/// let disk = Disk::new();
+/// let wal = Options::new().segment_size(64 << 10).open_on(&disk)?;
+/// wal.commit(b"durable")?;
+/// wal.append(b"perhaps")?;
+/// disk.lose();
+/// drop(wal);
+/// for seed in 0..100 {
+///     let wal = Options::new().open_on(&disk.crash(seed))?;
+///     let records = wal.reader().iter().map(|record| Ok(record?.data().to_vec()));
+///     let records: mapwal::Result<Vec<_>> = records.collect();
+///     assert!(records?.starts_with(&[b"durable".to_vec()]));
+/// }
+/// # Ok::<(), mapwal::Error>(())
+/// ```
+#[cfg(feature = "sim")]
 pub mod sim {
     pub use crate::storage::Disk;
 }

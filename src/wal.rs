@@ -12,10 +12,12 @@ use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::reader::{Reader, Records};
 use crate::record::{OwnedRecord, Record};
-use crate::recover::Recovery;
+use crate::recover::{self, Recovery};
 use crate::salvage::{self, Salvaged};
 use crate::segment::{self, Building};
-use crate::storage::{Directory, Disk, Memory, Storage};
+#[cfg(feature = "sim")]
+use crate::storage::Disk;
+use crate::storage::{Directory, Memory, Storage};
 use crate::sync::{Arc, Ordering, lock};
 
 /// A write-ahead log, open for writing.
@@ -86,8 +88,39 @@ impl Options {
     /// # Errors
     ///
     /// As [`open`](Self::open).
+    #[cfg(feature = "sim")]
     pub fn open_on(self, disk: &Disk) -> Result<Wal> {
         self.open_in(Box::new(disk.clone()))
+    }
+
+    /// Says what [`open`](Self::open) would find in a directory, and changes nothing: `None`
+    /// if there is no log. [`Recovery::epoch`] is the one that opening would begin,
+    /// [`Recovery::removed`] what it would remove.
+    ///
+    /// Takes no lock. While somebody writes the log, what it says of the log's end may be of
+    /// two moments: an error is one only if it comes again once the writer is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), but never [`Error::Locked`]; [`Error::Io`] if the directory
+    /// is not there.
+    pub fn inspect(self, directory: impl AsRef<Path>) -> Result<Option<Recovery>> {
+        let path = absolute(directory.as_ref())?;
+        std::fs::read_dir(&path).map_err(|e| Error::io("read the directory", &path, e))?;
+        self.inspect_in(&Directory::new(&path, self.flush_method))
+    }
+
+    /// The same on a simulated disk.
+    #[cfg(feature = "sim")]
+    pub fn inspect_on(self, disk: &Disk) -> Result<Option<Recovery>> {
+        self.inspect_in(disk)
+    }
+
+    fn inspect_in(&self, storage: &dyn Storage) -> Result<Option<Recovery>> {
+        Ok(match recover::recover(storage, self.verify)? {
+            recover::Directory::Empty { .. } => None,
+            recover::Directory::Log(found) => Some(found.report),
+        })
     }
 
     /// Hands over what is intact in a directory that [`open`](Self::open) refuses: calls
@@ -114,6 +147,7 @@ impl Options {
     }
 
     /// The same on a simulated disk.
+    #[cfg(feature = "sim")]
     pub fn salvage_on(
         self,
         disk: &Disk,
@@ -253,7 +287,8 @@ impl Wal {
     /// it.
     ///
     /// Concurrent calls share flushes: nobody waits for more than the flush under way
-    /// and the next one.
+    /// and the next one, which may first wait for callers whom the last one let go: at
+    /// most eight times as long as that took, and only as long as they keep coming.
     ///
     /// # Errors
     ///

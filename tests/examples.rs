@@ -272,3 +272,17 @@ fn kv_answers_from_snapshot_and_log() {
     assert_eq!(stdout_of(&kv(&["get", "two"])), "zwei\n");
     assert!(!kv(&["get", "one"]).status.success());
 }
+
+#[test]
+fn crash_your_engine_finds_an_engine_that_forgets_to_sync_and_no_other() {
+    let crashed = |options: &[&str]| example("crash_your_engine").args(options).output().unwrap();
+    let sound = crashed(&["100"]);
+    assert!(sound.status.success(), "{}", stdout_of(&sound));
+    assert_eq!(number_before("crashes", &stdout_of(&sound)), 1200);
+    let broken = crashed(&["--without-sync"]);
+    let says = stdout_of(&broken);
+    assert!(!broken.status.success(), "{says}");
+    let seed = says.strip_prefix("seed ").and_then(|says| says.split(',').next()).unwrap();
+    let again = crashed(&["--seed", seed, "--without-sync"]);
+    assert!(!again.status.success(), "the seed brings it back: {}", stdout_of(&again));
+}

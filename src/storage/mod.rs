@@ -15,11 +15,13 @@ use crate::sync::Arc;
 mod file;
 mod mapped;
 mod memory;
+#[cfg(feature = "sim")]
 mod simulated;
 
 pub(crate) use file::Directory;
 pub(crate) use mapped::{length, pieces};
 pub(crate) use memory::Memory;
+#[cfg(feature = "sim")]
 pub use simulated::Disk;
 
 /// How a range of a segment is made durable. Both are the same barrier on Linux;

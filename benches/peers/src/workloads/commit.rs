@@ -23,7 +23,7 @@ pub const COMMIT: Workload = Workload {
         last, divided by the commits: what others on the machine write is in it. The device \
         floor is `pwrite` and `fdatasync` into a file with all its blocks written; the direct \
         one writes a block of 4 KiB with O_DIRECT and O_DSYNC.",
-    cases: |quick| vec![case(1, 2, quick)],
+    cases: |quick| vec![case(1, 8, quick)],
     takes: |case, contender| logs(case, contender) || device_floor(contender),
     columns: COLUMNS_COMMIT,
     plot: Plot::Curves,
@@ -35,7 +35,7 @@ pub const GROUP: Workload = Workload {
     text: "The same by several threads at once.",
     cases: |quick| {
         let threads: &[usize] = if quick { &[8] } else { &[8, 32, 128] };
-        threads.iter().map(|threads| case(*threads, 2, quick)).collect()
+        threads.iter().map(|threads| case(*threads, 3, quick)).collect()
     },
     takes: logs,
     columns: COLUMNS_GROUP,
@@ -54,7 +54,8 @@ fn case(threads: usize, rounds: usize, quick: bool) -> Case {
         name: format!("256 B, {threads} thread{}", if threads > 1 { "s" } else { "" }),
         record: 256,
         threads,
-        time: Duration::from_millis(if quick { 50 } else { 1200 }),
+        // the disk's mood changes within seconds: rather more rounds than long ones
+        time: Duration::from_millis(if quick { 50 } else { 500 }),
         segment: if quick { 8 * MIB } else { 64 * MIB },
         rounds,
         quick,

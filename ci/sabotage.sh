@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Takes out one line at a time that a promise rests on, and requires that a named test then fails.
+#
+#   ci/sabotage.sh [NAME...]
+#
+# The patches are in ci/sabotage: each says what it takes out, and which test must fail. "loom" before a test's name means
+# the models. It works in a copy of the sources, so nothing here changes. About 15 s each; not part of .ci/run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/sabotage
+copy=$target/sources
+patches=("${@/#/ci/sabotage/}")
+if [ $# -gt 0 ]; then patches=("${patches[@]/%/.patch}"); else patches=(ci/sabotage/*.patch); fi
+
+# TEST...: runs it in the copy; the models where it begins with "loom". Nothing here takes long but a hang.
+run() {
+  if [ "$1" = loom ]; then
+    RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=$target/loom timeout 120 \
+      cargo test --locked --quiet --release --test loom "${@:2}"
+  else
+    CARGO_TARGET_DIR=$target/plain timeout 120 cargo test --locked --quiet --release "$@"
+  fi
+}
+
+# Whether the copy compiles: a patch that does not proves nothing.
+compiles() {
+  if [ "$1" = loom ]; then
+    RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=$target/loom \
+      cargo test --locked --quiet --release --test loom --no-run
+  else
+    CARGO_TARGET_DIR=$target/plain cargo test --locked --quiet --release "${@:1:$#-1}" --no-run
+  fi
+}
+
+survived=()
+for patch in "${patches[@]}"; do
+  rm -rf "$copy"
+  mkdir -p "$copy"
+  # with new times, so that what was built of other sources is built again
+  git ls-files -z | grep -zv '^benches/peers/' | tar --null -T - -c | tar -x -m -C "$copy"
+  read -r -a test < <(sed -n 's/^Test: //p' "$patch")
+  printf '%-20s ' "$(basename "$patch" .patch)"
+  (
+    cd "$copy"
+    patch --quiet --strip 1 --fuzz 0 <"$root/$patch"
+    compiles "${test[@]}" >"$target/output" 2>&1
+  ) || {
+    echo "does not apply, or compile: see $target/output"
+    exit 1
+  }
+  if (cd "$copy" && run "${test[@]}" >"$target/output" 2>&1); then
+    echo "SURVIVED ${test[*]}"
+    survived+=("$patch")
+  else
+    echo "found by ${test[*]}"
+  fi
+done
+printf '%s sabotaged, %s not found\n' ${#patches[@]} ${#survived[@]}
+[ ${#survived[@]} -eq 0 ]

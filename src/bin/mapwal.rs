@@ -1,0 +1,292 @@
+//! Looks at what is in a directory, whole or broken, without changing a byte of it.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged};
+
+const USAGE: &str = "\
+mapwal inspect DIR                 what opening would find: how the log ended, and its segments
+mapwal verify DIR                  whether every byte that was durable is intact
+mapwal dump DIR [OPTION...]        the records: place, number, length, and what is printable of them
+    --from LSN  --to LSN           those at or above, and below, a place
+    --hex                          their bytes in hexadecimal
+    --json                         a JSON object a line, bytes in hexadecimal
+mapwal salvage DIR NEW [OPTION]    what is intact, into a new log, which gives it new places and numbers
+    --segment-size BYTES           of the new log
+
+DIR is only read, without a lock: while a program writes the log, what is said of its end may be of two moments.
+Exit: 0 all is sound, 1 something is damaged or was left out, 2 the command is wrong, 3 it could not be read.";
+
+/// What a command found.
+enum Found {
+    Sound,
+    Damage,
+}
+
+/// Why a command did not come to an end.
+enum Failed {
+    Usage(String),
+    Log(Error),
+    Output(io::Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Failed::Log(error)
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Failed::Output(error)
+    }
+}
+
+type Result<T> = std::result::Result<T, Failed>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(Found::Sound) => ExitCode::SUCCESS,
+        Ok(Found::Damage) => ExitCode::from(1),
+        // whoever reads the output has seen enough
+        Err(Failed::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(Failed::Usage(why)) => {
+            eprintln!("{why}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(Failed::Output(error)) => {
+            eprintln!("mapwal: cannot write what was found: {error}");
+            ExitCode::from(3)
+        }
+        Err(Failed::Log(error)) => {
+            eprintln!("mapwal: {}", with_causes(&error));
+            ExitCode::from(if is_damage(&error) { 1 } else { 3 })
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<Found> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["inspect", directory] => inspect(Path::new(directory)),
+        ["verify", directory] => verify(Path::new(directory)),
+        ["dump", directory, ref options @ ..] => dump(Path::new(directory), &Dump::parse(options)?),
+        ["salvage", directory, new] => salvage(Path::new(directory), Path::new(new), None),
+        ["salvage", directory, new, "--segment-size", bytes] => {
+            salvage(Path::new(directory), Path::new(new), Some(number(bytes)?))
+        }
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(Found::Sound)
+        }
+        _ => Err(Failed::Usage("what is to be done is not clear".into())),
+    }
+}
+
+fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}"); // a string takes all
+        cause = error.source();
+    }
+    text
+}
+
+/// Whether it is the log that is broken, not the looking.
+fn is_damage(error: &Error) -> bool {
+    use Error::{Damaged, Foreign, Missing, Undecided};
+    matches!(error, Damaged { .. } | Missing { .. } | Undecided { .. } | Foreign { .. })
+}
+
+fn number(text: &str) -> Result<u64> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| Failed::Usage(format!("{text} is not a number")))
+}
+
+fn inspect(directory: &Path) -> Result<Found> {
+    let mut out = io::stdout().lock();
+    let Some(report) = Options::new().inspect(directory)? else {
+        writeln!(out, "no log")?;
+        return Ok(Found::Sound);
+    };
+    writeln!(out, "ended      {}", ending(&report))?;
+    writeln!(out, "head       {}", report.head)?;
+    writeln!(out, "tail       {}", report.tail)?;
+    writeln!(out, "proved     {}", report.proved)?;
+    writeln!(out, "openings   {}", report.epoch - 1)?;
+    writeln!(out, "segments   {}", report.segments.len())?;
+    for segment in &report.segments {
+        let (first, records, bytes) = (segment.first_sequence, segment.records, segment.bytes);
+        let path = segment.path.display();
+        writeln!(out, "  {path}  from number {first}, {records} records, {bytes} bytes")?;
+    }
+    for path in &report.removed {
+        writeln!(out, "  {}  counts for nothing: opening removes it", path.display())?;
+    }
+    Ok(Found::Sound)
+}
+
+fn verify(directory: &Path) -> Result<Found> {
+    match Options::new().inspect(directory)? {
+        None => println!("no log"),
+        Some(report) => {
+            let records: u64 = report.segments.iter().map(|segment| segment.records).sum();
+            let segments = report.segments.len();
+            println!("sound: {records} records in {segments} segments; {}", ending(&report));
+        }
+    }
+    Ok(Found::Sound)
+}
+
+fn ending(report: &Recovery) -> String {
+    match &report.ended {
+        Ended::Closed => "closed".into(),
+        Ended::Unclosed => "not closed, and no write cut short".into(),
+        Ended::Torn { path, at, damage, .. } => {
+            format!("a write was cut short at byte {at} of {}: {damage}", path.display())
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// What of the records is said, and how.
+#[derive(Default)]
+struct Dump {
+    from: Lsn,
+    to: Option<Lsn>,
+    as_hex: bool,
+    as_json: bool,
+}
+
+impl Dump {
+    fn parse(mut options: &[&str]) -> Result<Self> {
+        let mut dump = Dump::default();
+        loop {
+            options = match options {
+                [] => return Ok(dump),
+                ["--from", lsn, rest @ ..] => {
+                    dump.from = Lsn::from_u64(number(lsn)?);
+                    rest
+                }
+                ["--to", lsn, rest @ ..] => {
+                    dump.to = Some(Lsn::from_u64(number(lsn)?));
+                    rest
+                }
+                ["--hex", rest @ ..] => {
+                    dump.as_hex = true;
+                    rest
+                }
+                ["--json", rest @ ..] => {
+                    dump.as_json = true;
+                    rest
+                }
+                [other, ..] => return Err(Failed::Usage(format!("dump knows no {other}"))),
+            };
+        }
+    }
+
+    fn line(&self, lsn: Lsn, sequence: Option<u64>, data: &[u8]) -> String {
+        let hex = || {
+            data.iter().fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}"); // a string takes all
+                hex
+            })
+        };
+        let lsn = lsn.as_u64();
+        if self.as_json {
+            let sequence = sequence.map_or("null".to_owned(), |sequence| sequence.to_string());
+            let (len, data) = (data.len(), hex());
+            return format!(r#"{{"lsn":{lsn},"sequence":{sequence},"len":{len},"data":"{data}"}}"#);
+        }
+        let sequence = sequence.map_or("?".to_owned(), |sequence| sequence.to_string());
+        let text = if self.as_hex { hex() } else { data.escape_ascii().to_string() };
+        format!("{lsn:#x} {sequence} {} {text}", data.len())
+    }
+}
+
+fn dump(directory: &Path, options: &Dump) -> Result<Found> {
+    // of a log that is whole, what was given up is not shown
+    let head = Options::new().inspect(directory).ok().flatten().map(|report| report.head);
+    let from = options.from.max(head.unwrap_or_default());
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut written = Ok(());
+    let salvaged = Options::new().salvage(directory, |lsn, sequence, data| {
+        let wanted = lsn >= from && options.to.is_none_or(|to| lsn < to);
+        if wanted && written.is_ok() {
+            written = writeln!(out, "{}", options.line(lsn, sequence, data));
+        }
+    })?;
+    written?;
+    out.flush()?;
+    Ok(left_out(&salvaged))
+}
+
+/// Says what was skipped.
+fn left_out(salvaged: &Salvaged) -> Found {
+    for skipped in &salvaged.skipped {
+        let (from, to, path) = (skipped.from, skipped.to, skipped.path.display());
+        eprintln!(
+            "mapwal: bytes {from} to {to} of {path} are left out: {}",
+            with_causes(&skipped.cause)
+        );
+    }
+    if salvaged.skipped.is_empty() { Found::Sound } else { Found::Damage }
+}
+
+fn salvage(directory: &Path, new: &Path, segment_size: Option<u64>) -> Result<Found> {
+    if new.exists() {
+        return Err(Failed::Usage(format!("{} is there already", new.display())));
+    }
+    let options = Options::new();
+    let options = match segment_size {
+        Some(bytes) => options.segment_size(bytes),
+        None => options,
+    };
+    let wal = options.open(new)?;
+    let mut progress = Progress::new(new);
+    let mut appended = Ok(());
+    let salvaged = Options::new().salvage(directory, |_, _, data| {
+        if appended.is_ok() {
+            appended = wal.append(data).map(drop);
+            progress.add(data.len());
+        }
+    })?;
+    appended?;
+    wal.close()?;
+    println!("{} records into {}", salvaged.records, new.display());
+    Ok(left_out(&salvaged))
+}
+
+/// Says on a terminal how far long work has come.
+struct Progress {
+    to: Option<PathBuf>,
+    bytes: u64,
+    told: u64,
+}
+
+impl Progress {
+    const EVERY: u64 = 256 << 20;
+
+    fn new(to: &Path) -> Self {
+        let to = io::stderr().is_terminal().then(|| to.to_owned());
+        Progress { to, bytes: 0, told: 0 }
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if let (Some(to), true) = (&self.to, self.bytes - self.told >= Self::EVERY) {
+            self.told = self.bytes;
+            eprintln!("{} MiB into {}", self.bytes >> 20, to.display());
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The command `mapwal`, run as a user runs it: what it says, its exit codes, and that it
+//! changes nothing.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{SEGMENT, TempDir, append_all, segments, small, snapshot, texts};
+use mapwal::{Lsn, Wal};
+
+const SOUND: i32 = 0;
+const DAMAGE: i32 = 1;
+const USAGE: i32 = 2;
+const UNREADABLE: i32 = 3;
+
+fn mapwal(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mapwal")).args(arguments).output().unwrap()
+}
+
+/// What it says and its exit code, and that the directory is as it was.
+fn says(command: &str, directory: &Path, options: &[&str]) -> (i32, String) {
+    let before = snapshot(directory);
+    let output = mapwal(&[&[command, directory.to_str().unwrap()], options].concat());
+    assert_eq!(snapshot(directory), before, "{command} changed something");
+    let said = [&output.stdout[..], &output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+/// A closed log of several segments, and where its records are.
+fn log(directory: &TempDir) -> Vec<Lsn> {
+    let wal = small().open(directory).unwrap();
+    let lsns = append_all(&wal, (0..300).map(|i| format!("record {i} {}", "x".repeat(500))));
+    wal.close().unwrap();
+    assert!(segments(directory).len() > 2);
+    lsns
+}
+
+/// Changes a byte of the record there.
+fn damage(directory: &Path, lsn: Lsn) {
+    let (index, offset) = (lsn.as_u64() / SEGMENT, (lsn.as_u64() % SEGMENT) as usize);
+    let path = directory.join(format!("{index:016x}.wal"));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[offset + 20] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_sound_log_is_told_to_be_so() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    let (code, said) = says("verify", &directory, &[]);
+    assert_eq!(code, SOUND, "{said}");
+    assert!(said.starts_with("sound: 300 records in "), "{said}");
+    let (code, said) = says("inspect", &directory, &[]);
+    assert_eq!(code, SOUND, "{said}");
+    assert!(said.starts_with("ended      closed"), "{said}");
+    assert!(said.contains("openings   1"), "{said}");
+    let (code, said) = says("dump", &directory, &[]);
+    assert_eq!((code, said.lines().count()), (SOUND, 300), "{said}");
+    let first = format!("{} 1 509 record 0 xxx", lsns[0]);
+    assert!(said.starts_with(&first), "{said}");
+}
+
+#[test]
+fn a_dump_is_of_the_places_asked_for_and_as_asked_for() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    let (from, to) = (lsns[10].to_string(), lsns[12].as_u64().to_string());
+    let (code, said) = says("dump", &directory, &["--from", &from, "--to", &to, "--hex"]);
+    assert_eq!((code, said.lines().count()), (SOUND, 2), "{said}");
+    assert!(said.contains(" 11 510 7265636f726420313020"), "{said}"); // "record 10 "
+    let (code, said) = says("dump", &directory, &["--json", "--from", &from, "--to", &to]);
+    assert_eq!((code, said.lines().count()), (SOUND, 2), "{said}");
+    let object = format!(r#"{{"lsn":{},"sequence":11,"len":510,"data":"7265"#, lsns[10].as_u64());
+    assert!(said.starts_with(&object), "{said}");
+}
+
+#[test]
+fn what_was_given_up_is_not_dumped() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    let wal = small().open(&directory).unwrap();
+    wal.truncate_before(lsns[290]).unwrap();
+    wal.close().unwrap();
+    let (code, said) = says("dump", &directory, &[]);
+    assert_eq!((code, said.lines().count()), (SOUND, 10), "{said}");
+}
+
+#[test]
+fn damage_is_told_with_file_and_byte_and_the_rest_is_salvaged() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    damage(&directory, lsns[40]);
+    for command in ["verify", "inspect"] {
+        let (code, said) = says(command, &directory, &[]);
+        assert_eq!(code, DAMAGE, "{said}");
+        let offset = lsns[40].as_u64() % SEGMENT;
+        assert!(said.contains(&format!("is damaged at byte {offset}")), "{said}");
+    }
+    let (code, said) = says("dump", &directory, &[]);
+    assert_eq!((code, said.lines().count()), (DAMAGE, 300), "299 records, and what is left out");
+
+    let into = TempDir::new();
+    let new = into.join("new");
+    let (code, said) =
+        says("salvage", &directory, &[new.to_str().unwrap(), "--segment-size", "65536"]);
+    assert_eq!(code, DAMAGE, "{said}");
+    assert!(said.starts_with("299 records into "), "{said}");
+    let salvaged = texts(&Wal::open(&new).unwrap());
+    assert_eq!(salvaged.len(), 299);
+    assert!(salvaged[39].starts_with("record 39 ") && salvaged[40].starts_with("record 41 "));
+    let again = says("salvage", &directory, &[new.to_str().unwrap()]);
+    assert_eq!(again.0, USAGE, "never into what is there: {}", again.1);
+}
+
+#[test]
+fn a_log_that_is_open_for_writing_is_looked_at_without_its_lock() {
+    let directory = TempDir::new();
+    log(&directory);
+    let wal = small().open(&directory).unwrap();
+    wal.commit(b"one more").unwrap();
+    let output = mapwal(&["verify", directory.to_str().unwrap()]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("sound: 301 records in "), "{said}");
+    wal.commit(b"and one").unwrap();
+    assert_eq!(texts(&wal).len(), 302);
+}
+
+#[test]
+fn what_is_no_log_and_what_is_no_command_is_told_apart() {
+    let directory = TempDir::new();
+    assert_eq!(says("verify", &directory, &[]), (SOUND, "no log\n".to_owned()));
+    assert_eq!(says("inspect", &directory, &[]), (SOUND, "no log\n".to_owned()));
+    let missing = directory.join("missing");
+    let output = mapwal(&["inspect", missing.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(UNREADABLE));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("missing") && said.contains("No such file"), "{said}");
+    for wrong in [&[][..], &["verify"], &["dump", ".", "--from"], &["dump", ".", "--to", "x"]] {
+        let output = mapwal(wrong);
+        assert_eq!(output.status.code(), Some(USAGE), "{wrong:?}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains("mapwal inspect DIR"));
+    }
+    assert_eq!(mapwal(&["--help"]).status.code(), Some(SOUND));
+}
