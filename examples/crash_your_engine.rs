@@ -9,6 +9,7 @@
 //! that forgets to make a change durable before it acknowledges it: to see that it is found.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::process::ExitCode;
 
 use mapwal::sim::Disk;
@@ -125,18 +126,36 @@ fn crash(seed: u64, forgets_to_sync: bool) -> std::result::Result<(), String> {
     Ok(())
 }
 
+/// The seeds to run, and whether the engine forgets to sync; `None` if that is not clear.
+fn parse(arguments: &[&str]) -> Option<(Range<u64>, bool)> {
+    let (mut seeds, mut forgets_to_sync) = (0..1000, false);
+    let mut rest = arguments;
+    loop {
+        rest = match rest {
+            [] => return (!seeds.is_empty()).then_some((seeds, forgets_to_sync)),
+            ["--without-sync", rest @ ..] => {
+                forgets_to_sync = true;
+                rest
+            }
+            ["--seed", seed, rest @ ..] => {
+                let seed = seed.parse().ok()?;
+                seeds = seed..u64::checked_add(seed, 1)?;
+                rest
+            }
+            [count, rest @ ..] => {
+                seeds = 0..count.parse().ok()?;
+                rest
+            }
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let forgets_to_sync = arguments.iter().any(|argument| argument == "--without-sync");
-    let number = |text: &String| text.parse::<u64>().ok();
-    let seed = arguments.iter().position(|argument| argument == "--seed");
-    let seeds = match seed.map(|i| arguments.get(i + 1).and_then(number)) {
-        Some(Some(seed)) => seed..seed + 1,
-        Some(None) => {
-            eprintln!("--seed needs a number");
-            return ExitCode::FAILURE;
-        }
-        None => 0..arguments.first().and_then(number).unwrap_or(1000),
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let Some((seeds, forgets_to_sync)) = parse(&words) else {
+        eprintln!("crash_your_engine [SEEDS] [--seed N] [--without-sync]");
+        return ExitCode::FAILURE;
     };
     let crashes = CRASHES * (seeds.end - seeds.start);
     for seed in seeds {

@@ -77,8 +77,8 @@ struct Gathering {
 
 /// Callers keep coming if they do so within this part of a flush; they are waited for as
 /// long as this many flushes take at the most.
-const SHORTEST: u32 = 8;
-const LONGEST: u32 = 8;
+const PARTS_OF_A_FLUSH: u32 = 8;
+const MOST_FLUSHES: u32 = 8;
 
 /// A flush that takes longer is taken for one of this: whoever looks out keeps a processor.
 const SLOW: Duration = Duration::from_millis(8);
@@ -228,9 +228,9 @@ impl Commit {
             if !queue.is_gathering(mine) {
                 return queue;
             }
-            if queue.asleep[turn] > came && !has_passed(began, LONGEST * flush) {
+            if queue.asleep[turn] > came && !has_passed(began, MOST_FLUSHES * flush) {
                 (came, last) = (queue.asleep[turn], Instant::now());
-            } else if has_passed(last, flush / SHORTEST) {
+            } else if has_passed(last, flush / PARTS_OF_A_FLUSH) {
                 queue.gathering.give_up();
                 return queue;
             }

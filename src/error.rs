@@ -49,7 +49,7 @@ pub enum Error {
 
     /// A segment is gone that the log needs. Put it back, or read what is
     /// intact with [`Options::salvage`](crate::Options::salvage).
-    #[error("{} is missing, and {} continues in it: put it back, or salvage what is intact", .path.display(), .named_by.display())]
+    #[error("{} is missing, and {} names it: put it back, or salvage what is intact", .path.display(), .named_by.display())]
     Missing {
         /// The file that should be there.
         path: PathBuf,

@@ -10,9 +10,10 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::format;
 use crate::lsn::Lsn;
 use crate::recover::files::{self, File};
-use crate::recover::predecessor;
+use crate::recover::{self, Verify, predecessor};
 use crate::storage::Storage;
 
 /// Takes what is handed over: place, sequence number, bytes.
@@ -28,7 +29,8 @@ pub struct Salvaged {
     pub skipped: Vec<Skipped>,
 }
 
-/// A part of a file that holds nothing intact, or that could not be read.
+/// A part of a file that holds nothing intact, or that could not be read; or a whole file,
+/// with [`Error::Missing`] and no bytes, that is named and not there.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Skipped {
@@ -54,14 +56,26 @@ pub(crate) fn salvage<'v>(
     storage: &'v dyn Storage,
     visit: &'v mut Visit<'v>,
 ) -> crate::Result<Salvaged> {
-    let mut salvage =
-        Salvage { storage, visit, done: Salvaged::default(), epochs: BTreeSet::new() };
+    let mut salvage = Salvage {
+        storage,
+        visit,
+        done: Salvaged::default(),
+        epochs: BTreeSet::new(),
+        head: Lsn::NONE,
+    };
     let files = salvage.open_all(storage)?;
+    // a log that is whole says itself where it begins
+    if let Ok(recover::Directory::Log(found)) = recover::recover(storage, Verify::Tail) {
+        salvage.head = found.head;
+    }
     let begun = files.iter().filter_map(|file| file.first);
     salvage.epochs.extend(begun.map(|first| first.state.epoch));
     let mut sealed = None;
-    for (k, until) in chosen(&files) {
+    for Chosen { k, until, missing } in chosen(&files, salvage.head) {
         let file = &files[k];
+        if let Some(index) = missing {
+            salvage.miss(index, file);
+        }
         let first_sequence = match (file.first, sealed) {
             (Some(first), _) => Some(first.begin.first_sequence),
             (None, Some((index, salt, sequence)))
@@ -72,27 +86,45 @@ pub(crate) fn salvage<'v>(
             _ => None,
         };
         sealed = salvage.file(file, until, first_sequence);
+        let next = |index| files.iter().find(|file| file.header.index == index);
+        match (sealed, files.get(k + 1)) {
+            (Some((index, ..)), None) if next(index).is_none() => salvage.miss(index, file),
+            _ => {}
+        }
     }
     Ok(salvage.done)
 }
 
-/// The files to read, in order, each with the offset where its successor says it
-/// ends: from the last one down by the names, and where a name leads nowhere, by
-/// index.
-fn chosen(files: &[File]) -> Vec<(usize, u64)> {
-    let mut chosen = Vec::new();
-    let mut head = Lsn(0);
+/// A file to read.
+struct Chosen {
+    k: usize,
+    /// The offset where its successor says it ends.
+    until: u64,
+    /// The index of the file that it names as the one before it, and that is gone.
+    missing: Option<u64>,
+}
+
+/// The files to read, in order: from the last one down by the names, and where a name leads
+/// nowhere, by index; but for those below the head, as far as that is known.
+fn chosen(files: &[File], mut head: Lsn) -> Vec<Chosen> {
+    let mut chosen: Vec<Chosen> = Vec::new();
     let mut next = files.len().checked_sub(1).map(|last| (last, u64::MAX));
     while let Some((k, until)) = next {
-        chosen.push((k, until));
+        chosen.push(Chosen { k, until, missing: None });
         next = k.checked_sub(1).map(|below| (below, u64::MAX));
         let Some(first) = files[k].first else { continue };
         head = head.max(first.state.head);
         if first.begin.predecessor_end <= head.0 {
             break;
         }
-        if let Some(to) = predecessor(files, k) {
-            next = Some((to, first.begin.predecessor_end.saturating_sub(files[to].lsn(0))));
+        match predecessor(files, k) {
+            Some(to) => {
+                next = Some((to, first.begin.predecessor_end.saturating_sub(files[to].lsn(0))));
+            }
+            None => {
+                let last = chosen.last_mut().expect("just pushed");
+                last.missing = Some(first.begin.predecessor_index).filter(|&index| index > 0);
+            }
         }
     }
     chosen.reverse();
@@ -108,6 +140,8 @@ struct Salvage<'v> {
     done: Salvaged,
     /// All that states named so far.
     epochs: BTreeSet<u32>,
+    /// Records below were given up, as far as that is known.
+    head: Lsn,
 }
 
 impl Salvage<'_> {
@@ -121,6 +155,16 @@ impl Salvage<'_> {
             }
         }
         Ok(files)
+    }
+
+    /// Notes a file that `by` names, and that is not there.
+    fn miss(&mut self, index: u64, by: &File) {
+        let path = self.storage.path(&format::file_name(index));
+        if self.done.skipped.iter().any(|skipped| skipped.path == path) {
+            return; // it is there, but not readable
+        }
+        let cause = Error::Missing { path: path.clone(), named_by: by.path.clone() };
+        self.skip(path, 0..0, cause);
     }
 
     fn skip(&mut self, path: PathBuf, range: Range<u64>, cause: Error) {

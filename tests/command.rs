@@ -86,6 +86,56 @@ fn what_was_given_up_is_not_dumped() {
     wal.close().unwrap();
     let (code, said) = says("dump", &directory, &[]);
     assert_eq!((code, said.lines().count()), (SOUND, 10), "{said}");
+    let into = TempDir::new();
+    let (code, said) = says("salvage", &directory, &[into.join("new").to_str().unwrap()]);
+    assert_eq!(code, SOUND, "{said}");
+    assert!(said.starts_with("10 records into "), "{said}");
+}
+
+#[test]
+fn a_segment_that_is_gone_is_missed_by_every_command() {
+    let directory = TempDir::new();
+    log(&directory);
+    let into = TempDir::new();
+    let names = segments(&directory);
+    let with_records = names.len() - 2; // and the spares
+    for (i, name) in names[..with_records].iter().enumerate() {
+        let kept = fs::read(directory.join(name)).unwrap();
+        fs::remove_file(directory.join(name)).unwrap();
+        let new = into.join(name);
+        for (command, options) in
+            [("verify", &[][..]), ("dump", &[]), ("salvage", &[new.to_str().unwrap()])]
+        {
+            let (code, said) = says(command, &directory, options);
+            assert_eq!(code, DAMAGE, "{command} without {i}: {said}");
+            assert!(said.contains(&format!("{name} is missing")), "{command} without {i}: {said}");
+        }
+        fs::write(directory.join(name), kept).unwrap();
+    }
+    assert_eq!(says("dump", &directory, &[]).0, SOUND);
+}
+
+#[test]
+fn salvaging_begins_nothing_that_it_cannot_fill() {
+    let directory = TempDir::new();
+    log(&directory);
+    let into = TempDir::new();
+    let new = into.join("new");
+    let empty = TempDir::new();
+    let missing = into.join("missing");
+    let salvage = |from: &Path, new: &Path| {
+        mapwal(&["salvage", from.to_str().unwrap(), new.to_str().unwrap()]).status.code()
+    };
+    assert_eq!(salvage(&missing, &new), Some(UNREADABLE));
+    assert_eq!(salvage(&empty, &new), Some(SOUND));
+    assert_eq!(says("salvage", &directory, &[directory.join("sub").to_str().unwrap()]).0, USAGE);
+    let size = ["--segment-size", "1000"];
+    assert_eq!(
+        says("salvage", &directory, &[&[new.to_str().unwrap()], &size[..]].concat()).0,
+        USAGE
+    );
+    assert!(!new.exists());
+    assert_eq!(salvage(&directory, &new), Some(SOUND));
 }
 
 #[test]
@@ -143,5 +193,7 @@ fn what_is_no_log_and_what_is_no_command_is_told_apart() {
         assert_eq!(output.status.code(), Some(USAGE), "{wrong:?}");
         assert!(String::from_utf8(output.stderr).unwrap().contains("mapwal inspect DIR"));
     }
-    assert_eq!(mapwal(&["--help"]).status.code(), Some(SOUND));
+    for right in ["--help", "help", "--version"] {
+        assert_eq!(mapwal(&[right]).status.code(), Some(SOUND));
+    }
 }

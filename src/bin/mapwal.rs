@@ -1,5 +1,6 @@
 //! Looks at what is in a directory, whole or broken, without changing a byte of it.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged};
 
 const USAGE: &str = "\
 mapwal inspect DIR                 what opening would find: how the log ended, and its segments
-mapwal verify DIR                  whether every byte that was durable is intact
+mapwal verify DIR                  whether all is intact that the log can prove to have been durable
 mapwal dump DIR [OPTION...]        the records: place, number, length, and what is printable of them
     --from LSN  --to LSN           those at or above, and below, a place
     --hex                          their bytes in hexadecimal
@@ -18,7 +19,8 @@ mapwal salvage DIR NEW [OPTION]    what is intact, into a new log, which gives i
     --segment-size BYTES           of the new log
 
 DIR is only read, without a lock: while a program writes the log, what is said of its end may be of two moments.
-Exit: 0 all is sound, 1 something is damaged or was left out, 2 the command is wrong, 3 it could not be read.";
+Exit: 0 all is sound, 1 something is damaged or was left out (of dump and salvage also what a crash cut short),
+2 the command is wrong, 3 DIR could not be read, or NEW not be written.";
 
 /// What a command found.
 enum Found {
@@ -30,12 +32,16 @@ enum Found {
 enum Failed {
     Usage(String),
     Log(Error),
+    Source(PathBuf, io::Error),
     Output(io::Error),
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Failed::Log(error)
+        match error {
+            Error::InvalidOption { .. } => Failed::Usage(error.to_string()),
+            error => Failed::Log(error),
+        }
     }
 }
 
@@ -48,7 +54,7 @@ impl From<io::Error> for Failed {
 type Result<T> = std::result::Result<T, Failed>;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match run(&arguments) {
         Ok(Found::Sound) => ExitCode::SUCCESS,
         Ok(Found::Damage) => ExitCode::from(1),
@@ -59,6 +65,10 @@ fn main() -> ExitCode {
         Err(Failed::Usage(why)) => {
             eprintln!("{why}\n\n{USAGE}");
             ExitCode::from(2)
+        }
+        Err(Failed::Source(path, error)) => {
+            eprintln!("mapwal: cannot find {}: {error}", path.display());
+            ExitCode::from(3)
         }
         Err(Failed::Output(error)) => {
             eprintln!("mapwal: cannot write what was found: {error}");
@@ -71,22 +81,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &[String]) -> Result<Found> {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words[..] {
-        ["inspect", directory] => inspect(Path::new(directory)),
-        ["verify", directory] => verify(Path::new(directory)),
-        ["dump", directory, ref options @ ..] => dump(Path::new(directory), &Dump::parse(options)?),
-        ["salvage", directory, new] => salvage(Path::new(directory), Path::new(new), None),
-        ["salvage", directory, new, "--segment-size", bytes] => {
-            salvage(Path::new(directory), Path::new(new), Some(number(bytes)?))
-        }
-        ["help" | "--help" | "-h"] => {
-            println!("{USAGE}");
-            Ok(Found::Sound)
-        }
-        _ => Err(Failed::Usage("what is to be done is not clear".into())),
+fn run(arguments: &[OsString]) -> Result<Found> {
+    // what is no UTF-8 is a path, or wrong
+    let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or("\0")).collect();
+    let path = |i: usize| Path::new(&arguments[i]);
+    if words.iter().any(|word| matches!(*word, "--help" | "-h")) || words == ["help"] {
+        return say(USAGE);
     }
+    match words[..] {
+        ["--version"] => say(concat!("mapwal ", env!("CARGO_PKG_VERSION"))),
+        ["inspect", _] => inspect(path(1)),
+        ["verify", _] => verify(path(1)),
+        ["dump", _, ref options @ ..] => dump(path(1), &Dump::parse(options)?),
+        ["salvage", _, _] => salvage(path(1), path(2), None),
+        ["salvage", _, _, "--segment-size", bytes] => {
+            salvage(path(1), path(2), Some(number(bytes)?))
+        }
+        ["inspect" | "verify" | "salvage", ..] => {
+            Err(Failed::Usage(format!("{} needs other arguments", words[0])))
+        }
+        ["dump"] => Err(Failed::Usage("dump needs a directory".into())),
+        [other, ..] => Err(Failed::Usage(format!("there is no command {other}"))),
+        [] => Err(Failed::Usage("there is no command".into())),
+    }
+}
+
+fn say(text: &str) -> Result<Found> {
+    writeln!(io::stdout(), "{text}")?;
+    Ok(Found::Sound)
 }
 
 fn with_causes(error: &Error) -> String {
@@ -122,7 +144,7 @@ fn inspect(directory: &Path) -> Result<Found> {
     writeln!(out, "ended      {}", ending(&report))?;
     writeln!(out, "head       {}", report.head)?;
     writeln!(out, "tail       {}", report.tail)?;
-    writeln!(out, "proved     {}", report.proved)?;
+    writeln!(out, "proved     {} (all below was durable, as the log itself shows)", report.proved)?;
     writeln!(out, "openings   {}", report.epoch - 1)?;
     writeln!(out, "segments   {}", report.segments.len())?;
     for segment in &report.segments {
@@ -137,15 +159,12 @@ fn inspect(directory: &Path) -> Result<Found> {
 }
 
 fn verify(directory: &Path) -> Result<Found> {
-    match Options::new().inspect(directory)? {
-        None => println!("no log"),
-        Some(report) => {
-            let records: u64 = report.segments.iter().map(|segment| segment.records).sum();
-            let segments = report.segments.len();
-            println!("sound: {records} records in {segments} segments; {}", ending(&report));
-        }
-    }
-    Ok(Found::Sound)
+    let Some(report) = Options::new().inspect(directory)? else { return say("no log") };
+    let records: u64 = report.segments.iter().map(|segment| segment.records).sum();
+    let (segments, ending) = (report.segments.len(), ending(&report));
+    say(&format!(
+        "sound: {records} records in {segments} segments, those given up in them included; {ending}"
+    ))
 }
 
 fn ending(report: &Recovery) -> String {
@@ -190,6 +209,9 @@ impl Dump {
                     dump.as_json = true;
                     rest
                 }
+                [option @ ("--from" | "--to")] => {
+                    return Err(Failed::Usage(format!("{option} needs a place")));
+                }
                 [other, ..] => return Err(Failed::Usage(format!("dump knows no {other}"))),
             };
         }
@@ -215,13 +237,10 @@ impl Dump {
 }
 
 fn dump(directory: &Path, options: &Dump) -> Result<Found> {
-    // of a log that is whole, what was given up is not shown
-    let head = Options::new().inspect(directory).ok().flatten().map(|report| report.head);
-    let from = options.from.max(head.unwrap_or_default());
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let salvaged = Options::new().salvage(directory, |lsn, sequence, data| {
-        let wanted = lsn >= from && options.to.is_none_or(|to| lsn < to);
+        let wanted = lsn >= options.from && options.to.is_none_or(|to| lsn < to);
         if wanted && written.is_ok() {
             written = writeln!(out, "{}", options.line(lsn, sequence, data));
         }
@@ -247,6 +266,18 @@ fn salvage(directory: &Path, new: &Path, segment_size: Option<u64>) -> Result<Fo
     if new.exists() {
         return Err(Failed::Usage(format!("{} is there already", new.display())));
     }
+    let source = std::fs::canonicalize(directory);
+    let source = source.map_err(|error| Failed::Source(directory.to_owned(), error))?;
+    let above = std::path::absolute(new)?;
+    let mut above = above.ancestors().filter_map(|above| std::fs::canonicalize(above).ok());
+    if above.next().is_some_and(|above| above.starts_with(&source)) {
+        return Err(Failed::Usage(format!("{} is inside {}", new.display(), directory.display())));
+    }
+    match Options::new().inspect(directory) {
+        Ok(None) => return say("no log"),
+        Err(error) if !is_damage(&error) => return Err(error.into()),
+        Ok(Some(_)) | Err(_) => {}
+    }
     let options = Options::new();
     let options = match segment_size {
         Some(bytes) => options.segment_size(bytes),
@@ -263,7 +294,7 @@ fn salvage(directory: &Path, new: &Path, segment_size: Option<u64>) -> Result<Fo
     })?;
     appended?;
     wal.close()?;
-    println!("{} records into {}", salvaged.records, new.display());
+    say(&format!("{} records into {}", salvaged.records, new.display()))?;
     Ok(left_out(&salvaged))
 }
 

@@ -128,6 +128,9 @@ impl Salvage<'_> {
     }
 
     fn record(&mut self, stretch: &Stretch<'_>, lsn: Lsn, ordinal: u32, frame: &Frame<'_>) {
+        if lsn < self.head {
+            return;
+        }
         self.done.records += 1;
         (self.visit)(lsn, stretch.sequence(ordinal), frame.payload);
     }
