@@ -25,13 +25,15 @@ impl Log {
     pub(crate) fn truncate_before(&self, lsn: Lsn) -> Result<()> {
         self.check_outside_closure()?;
         // As in `truncate_behind`.
-        let _mapped = self.seek(Start::At(lsn));
-        self.after_neighbours(lsn, || self.move_head(lsn))
+        let mapped = self.seek(Start::At(lsn));
+        let head = self.after_neighbours(lsn, || self.move_head(lsn))?;
+        drop(mapped); // or its file could not be recycled
+        self.retire(head)
     }
 
     /// Calls `truncate`, and once more if it found no record at `lsn`: a neighbour may
     /// be in the middle of an append before it, which is waited for.
-    fn after_neighbours(&self, lsn: Lsn, truncate: impl Fn() -> Result<()>) -> Result<()> {
+    fn after_neighbours(&self, lsn: Lsn, truncate: impl Fn() -> Result<Lsn>) -> Result<Lsn> {
         match truncate() {
             Err(Error::NotARecord { .. }) if lsn < self.next_lsn() => {
                 self.wait_for_neighbours(lsn)?;
@@ -48,8 +50,8 @@ impl Log {
         self.commit.wait(target, |lead| self.flush(lead))
     }
 
-    /// A head frame, durable; then the files.
-    fn move_head(&self, lsn: Lsn) -> Result<()> {
+    /// Names the head, durably, and returns it.
+    fn move_head(&self, lsn: Lsn) -> Result<Lsn> {
         let named = {
             let _guard = self.guard_against_panic();
             let chain = &mut *lock(&self.chain);
@@ -66,7 +68,7 @@ impl Log {
             }
         };
         self.wait_durable_only(want)?;
-        self.retire(head)
+        Ok(head)
     }
 
     /// Writes a head frame, and returns the head with what must be durable for it to be;
@@ -95,7 +97,7 @@ impl Log {
         let from = chain.active().lsn(0).0.max(self.commit.durable());
         lsn.0.saturating_sub(from) > WORTH
             && lsn == self.tail(chain)
-            && !chain.spares.is_empty()
+            && chain.spares.len() > Purpose::Records(0).held_back()
             && self.ring.next_is_free()
     }
 
@@ -214,7 +216,7 @@ impl Log {
         // before, the begin that cuts could not be flushed while the lead is held.
         self.wait_for_neighbours(lsn)?;
         // Mapped and walked outside the chain lock; what comes of it is seen under it.
-        let _mapped = self.seek(Start::At(lsn));
+        let mapped = self.seek(Start::At(lsn));
         // Nobody moves the durable mark between the roll and its begin being durable.
         let lead = self.commit.lead();
         self.commit.check()?;
@@ -232,6 +234,7 @@ impl Log {
         drop(lead);
         // Only now: until the begin is durable, a crash brings them back.
         lock(&self.chain).dead.append(&mut dead);
+        drop(mapped); // or its file could not be recycled
         self.retire(head)
     }
 

@@ -8,7 +8,7 @@ use std::thread;
 
 use common::{SEGMENT, TempDir, append_all, fill, segments, small, texts};
 use mapwal::sim::Disk;
-use mapwal::{Error, Lsn, Wal};
+use mapwal::{Error, Lsn, Options, Wal};
 
 fn numbers(wal: &Wal) -> Vec<u64> {
     wal.reader().iter().map(|record| record.unwrap().sequence()).collect()
@@ -519,4 +519,38 @@ fn what_was_cut_away_is_never_told_to_be_durable_whatever_is_truncated_afterward
     wal.truncate_after(kept).unwrap();
     let error = wal.sync_to(cut_away).unwrap_err();
     assert!(matches!(error, Error::CutAway { lsn } if lsn == cut_away), "{error}");
+}
+
+#[test]
+fn giving_up_all_of_a_full_disk_leaves_it_room_for_records() {
+    const SEGMENT: u64 = 4 << 20;
+    let disk = Disk::new();
+    disk.capacity(2 * SEGMENT);
+    let wal = Options::new().segment_size(SEGMENT).spares(1).open_on(&disk).unwrap();
+    while wal.stats().made < 1 {
+        std::thread::yield_now(); // the one that is held back
+    }
+    for round in 0..2 {
+        for _ in 0..50 {
+            wal.append(&[1; 30_000]).unwrap(); // more than a head is worth a segment for
+        }
+        wal.truncate_before(wal.next_lsn()).unwrap();
+        wal.append(b"and on").unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
+}
+
+#[test]
+fn what_a_truncation_gives_up_is_recycled_also_where_the_head_was_in_it() {
+    const SEGMENT: u64 = 4 << 20;
+    let wal = Options::new().segment_size(SEGMENT).open_on(&Disk::new()).unwrap();
+    while wal.stats().made < 2 {
+        std::thread::yield_now();
+    }
+    for round in 1..6 {
+        for _ in 0..50 {
+            wal.append(&[1; 30_000]).unwrap();
+        }
+        wal.truncate_before(wal.next_lsn()).unwrap();
+        assert_eq!(wal.stats().recycled, round, "{:?}", wal.stats());
+    }
 }
