@@ -433,19 +433,21 @@ fn a_claim_that_meets_a_full_disk_is_refused_and_later_ones_are_not_lost() {
 #[test]
 fn threads_that_overtake_the_ready_mark_together_all_get_their_place() {
     ends(|| {
+        let mut overtaken = 0;
         for _ in 0..20 {
             let disk = Disk::new();
             let roomy = || Options::new().segment_size(1 << 20);
             let wal = roomy().open_on(&disk).unwrap();
             // the mark of a new segment is some pages ahead
             let appended = append_from_four(&wal, 50, 3500);
-            assert!(wal.stats().overtaken > 0);
+            overtaken += wal.stats().overtaken;
             assert_eq!(appended.len(), 200);
             assert_eq!(all(&wal), appended);
             wal.sync().unwrap();
             lose(&disk, wal);
             assert_eq!(all(&roomy().open_on(&disk.crash(0)).unwrap()), appended);
         }
+        assert!(overtaken > 0, "the background thread is not always faster");
     });
 }
 
