@@ -1,4 +1,4 @@
-//! Looks at what is in a directory, whole or broken, without changing a byte of it.
+//! The commands, and what of the log they say.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -53,7 +53,7 @@ impl From<io::Error> for Failed {
 
 type Result<T> = std::result::Result<T, Failed>;
 
-fn main() -> ExitCode {
+pub(super) fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match run(&arguments) {
         Ok(Found::Sound) => ExitCode::SUCCESS,
