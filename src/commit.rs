@@ -322,7 +322,9 @@ impl Drop for Lead<'_> {
             State::Gathering { .. } => commit.turns[next].notify_one(),
             _ => {}
         }
-        commit.turns[done].notify_all();
+        if let_go > 1 {
+            commit.turns[done].notify_all();
+        }
     }
 }
 
