@@ -348,6 +348,24 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_lets_go_of_all_who_slept_for_it_and_expects_them_again() {
+        let commit = Commit::new(0);
+        let lead = commit.lead();
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| commit.wait(|| 8, |_| unreachable!("it is covered")));
+            while lock(&commit.queue).asleep != [0, 1] {
+                std::thread::yield_now();
+            }
+            lead.begin();
+            lead.move_to(8);
+            drop(lead);
+            sleeper.join().unwrap().unwrap();
+        });
+        let queue = lock(&commit.queue);
+        assert_eq!((queue.asleep, queue.gathering.due), ([0, 0], 2));
+    }
+
+    #[test]
     fn who_does_not_come_is_waited_for_ever_more_rarely() {
         let mut gathering = Gathering::default();
         let mut rests = Vec::new();

@@ -346,3 +346,31 @@ fn now_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{self, Kind};
+    use crate::segment;
+    use crate::storage::Memory;
+
+    #[test]
+    fn a_flush_ends_at_the_first_batch_end_that_is_not_below_where_it_is_to_end() {
+        let options = Options::new().segment_size(64 << 10);
+        let log = Log::open(Box::new(Memory::default()), options).unwrap();
+        let append = |len: usize| {
+            log.append(format::frame_size(len), 1, |claim, stamp| {
+                let seed = claim.seed();
+                segment::put(claim, stamp, Kind::Record, seed, &vec![1; len])
+            })
+        };
+        let lsns = [8, 2000, 8].map(|len| append(len).unwrap().0);
+        let flush = |until| {
+            log.flush_between(&log.commit.lead(), log.commit.durable(), until).unwrap();
+            log.commit.durable()
+        };
+        assert_eq!(flush(lsns[1]), lsns[1]);
+        assert_eq!(flush(lsns[1] + 1), lsns[2]);
+        assert_eq!(flush(u64::MAX), log.next_lsn().0);
+    }
+}
