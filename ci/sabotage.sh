@@ -4,7 +4,7 @@
 #   ci/sabotage.sh [NAME...]
 #
 # The patches are in ci/sabotage: each says what it takes out, and which test must fail. "loom" before a test's name means
-# the models. It works in a copy of the sources, so nothing here changes. About 15 s each; not part of .ci/run.
+# the models. It works in a copy of the sources, so nothing here changes. About a minute each; not part of .ci/run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD

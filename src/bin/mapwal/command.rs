@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged};
+use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged, Verify};
 
 const USAGE: &str = "\
 mapwal inspect DIR                 what opening would find: how the log ended, and its segments
@@ -136,11 +136,8 @@ fn number(text: &str) -> Result<u64> {
 }
 
 fn inspect(directory: &Path) -> Result<Found> {
+    let Some(report) = Options::new().inspect(directory)? else { return say("no log") };
     let mut out = io::stdout().lock();
-    let Some(report) = Options::new().inspect(directory)? else {
-        writeln!(out, "no log")?;
-        return Ok(Found::Sound);
-    };
     writeln!(out, "ended      {}", ending(&report))?;
     writeln!(out, "head       {}", report.head)?;
     writeln!(out, "tail       {}", report.tail)?;
@@ -254,10 +251,11 @@ fn dump(directory: &Path, options: &Dump) -> Result<Found> {
 fn left_out(salvaged: &Salvaged) -> Found {
     for skipped in &salvaged.skipped {
         let (from, to, path) = (skipped.from, skipped.to, skipped.path.display());
-        eprintln!(
-            "mapwal: bytes {from} to {to} of {path} are left out: {}",
-            with_causes(&skipped.cause)
-        );
+        let why = with_causes(&skipped.cause);
+        match skipped.cause {
+            Error::Missing { .. } => eprintln!("mapwal: {why}"),
+            _ => eprintln!("mapwal: bytes {from} to {to} of {path} are left out: {why}"),
+        }
     }
     if salvaged.skipped.is_empty() { Found::Sound } else { Found::Damage }
 }
@@ -273,7 +271,8 @@ fn salvage(directory: &Path, new: &Path, segment_size: Option<u64>) -> Result<Fo
     if above.next().is_some_and(|above| above.starts_with(&source)) {
         return Err(Failed::Usage(format!("{} is inside {}", new.display(), directory.display())));
     }
-    match Options::new().inspect(directory) {
+    // whether there is anything to read: all of it is read below
+    match Options::new().verify(Verify::Tail).inspect(directory) {
         Ok(None) => return say("no log"),
         Err(error) if !is_damage(&error) => return Err(error.into()),
         Ok(Some(_)) | Err(_) => {}
