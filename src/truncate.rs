@@ -193,18 +193,22 @@ impl Log {
     /// one that is not durable yet.
     fn retire(&self, head: Lsn) -> Result<()> {
         lock(&self.recovered).clear(); // some platforms remove no file that is mapped
+        let mut surplus = Vec::new();
         {
             let chain = &mut *lock(&self.chain);
             while chain.live.get(1).is_some_and(|next| next.lsn(0) <= head) {
                 let oldest = chain.live.pop_front().expect("there are two");
                 if chain.spares.len() + chain.dead.len() >= self.options.spares {
-                    oldest.unload(); // the memory that becomes spares is enough
+                    surplus.push(oldest.clone());
                 }
                 chain.dead.push(oldest);
                 chain.rolls_since_retired = 0;
             }
         }
         self.waiters.wake_all();
+        for segment in surplus {
+            segment.unload(); // what becomes spares takes memory enough
+        }
         self.tidy(&lock(&self.making))
     }
 
