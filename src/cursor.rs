@@ -95,7 +95,7 @@ impl View {
         if passed_over || at >= segment.cut() || lsn >= limit {
             return None;
         }
-        let bytes = segment.record_bytes(map, at)?;
+        let (kind, bytes) = segment.record_bytes(map, at)?;
         let header = FrameHeader::decode(bytes);
         if position.verify && !position.is_intact_record(header, bytes, lsn) {
             return None;
@@ -104,7 +104,7 @@ impl View {
         sys::prefetch_behind(bytes.as_ptr(), bytes.len());
         let payload_len = format::payload_len(header.word);
         let at = RecordAt {
-            kind: format::kind(header.word)?,
+            kind,
             offset: at,
             ordinal: header.tag.ordinal(),
             payload_len: payload_len as u32,
@@ -117,8 +117,9 @@ impl View {
         const PIECE: u64 = 1 << 20;
         let (at, len) = (position.offset, self.segment.len());
         if at >= position.present && at < len {
-            position.present = (at + PIECE).min(len);
-            self.region.read_ahead(at..position.present);
+            let piece = at - at % PIECE;
+            position.present = (piece + PIECE).min(len);
+            self.region.read_ahead(piece..position.present);
         }
     }
 

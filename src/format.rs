@@ -279,7 +279,9 @@ pub(crate) struct FrameHeader {
 
 impl FrameHeader {
     /// The header in the first 16 bytes.
+    #[inline]
     pub(crate) fn decode(bytes: &[u8]) -> Self {
+        let bytes: &[u8; FRAME_HEADER] = bytes.first_chunk().expect("a frame has a header");
         FrameHeader {
             word: u32_at(bytes, WORD),
             check: u32_at(bytes, CHECK),

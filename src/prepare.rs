@@ -42,6 +42,10 @@ const HURRY: u64 = 32 << 20;
 /// a file present would keep those waiting who need the file.
 const RACE: u64 = 256 << 20;
 
+/// Of files that are given up, how many times as many become spares as are made ahead: where
+/// the log outruns its truncation, several are given up at once, and used soon.
+const KEPT: usize = 2;
+
 /// What is made present of a new file at a time, and what is flushed.
 const PRESENT: usize = 1 << 20;
 const FLUSHED: usize = 16 << 20;
@@ -390,7 +394,7 @@ impl Log {
                 // claims that are not published yet keep a segment
                 let done = chain.dead.iter().position(|segment| !self.ring.uses(segment));
                 let Some(done) = done else { break };
-                (chain.dead.remove(done), chain.spares.len() < self.options.spares)
+                (chain.dead.remove(done), chain.spares.len() < KEPT * self.options.spares)
             };
             let recycled = if wanted { self.recycle(&segment) } else { Ok(false) };
             let gone = match recycled {

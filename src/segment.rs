@@ -180,6 +180,7 @@ impl Segment {
         walked.epochs().collect()
     }
 
+    #[inline]
     pub(crate) fn ready(&self) -> u64 {
         // Acquire pairs with the Release in `set_ready`.
         self.ready.load(Ordering::Acquire)
@@ -192,6 +193,7 @@ impl Segment {
     }
 
     /// Where readers and flushes end, whatever is published behind.
+    #[inline]
     pub(crate) fn cut(&self) -> u64 {
         // Acquire pairs with the Release in `set_cut`.
         self.cut.load(Ordering::Acquire)
@@ -372,18 +374,18 @@ impl Segment {
         Ok(walked.epoch_at(offset))
     }
 
-    /// The frame at `offset`, which was reached by walking, if it is a record's; `None` if
-    /// it is another, or none, or impossible.
+    /// The frame at `offset`, which was reached by walking, if it is a record's: its kind and
+    /// its bytes; `None` if it is another, or none, or impossible.
     #[inline]
-    pub(crate) fn record_bytes<'m>(&self, map: &'m Map, offset: u64) -> Option<&'m [u8]> {
+    pub(crate) fn record_bytes<'m>(&self, map: &'m Map, offset: u64) -> Option<(Kind, &'m [u8])> {
         if offset + FRAME_HEADER as u64 > self.ready().min(self.len) {
             return None;
         }
         let word = map.load(offset);
+        let kind = format::kind(word)
+            .filter(|kind| matches!(kind, Kind::Record | Kind::More | Kind::Last))?;
         let size = format::frame_size(format::payload_len(word));
-        let is_record = format::kind(word)
-            .is_some_and(|kind| matches!(kind, Kind::Record | Kind::More | Kind::Last));
-        (is_record && size <= self.len - offset).then(|| map.published(offset..offset + size))
+        (size <= self.len - offset).then(|| (kind, map.published(offset..offset + size)))
     }
 
     /// The frame at `offset`, which was reached by walking: its kind and its bytes; `None`

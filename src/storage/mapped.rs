@@ -9,7 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::{Access, FlushMethod, Region};
 use crate::map::Map;
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// Zeros are written, and files read, in pieces of this many bytes. Larger writes
 /// leave huge folios in the page cache of Linux, where one dirty byte dirties all.
@@ -29,6 +29,9 @@ pub(super) struct MappedFile {
     file: Option<File>,
     access: Access,
     flush: FlushMethod,
+    /// Pages before this offset are present: readers had them made so since they were last
+    /// given back. A hint: what is not present after all faults.
+    read_to: AtomicU64,
 }
 
 impl MappedFile {
@@ -49,7 +52,8 @@ impl MappedFile {
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::DontFork);
         let keep = access != Access::View || !cfg!(target_os = "linux");
-        Ok(MappedFile { map: Arc::new(Map::file(map)), file: keep.then_some(file), access, flush })
+        let (map, file) = (Arc::new(Map::file(map)), keep.then_some(file));
+        Ok(MappedFile { map, file, access, flush, read_to: AtomicU64::new(0) })
     }
 
     fn file(&self) -> io::Result<&File> {
@@ -136,13 +140,19 @@ impl Region for MappedFile {
     #[cfg(target_os = "linux")]
     fn read_ahead(&self, range: Range<u64>) {
         let (at, len) = self.part(&range);
-        if self.access != Access::Read {
-            let _ = self.raw().advise_range(memmap2::Advice::PopulateRead, at, len); // or it faults
+        let read_to = self.read_to.load(Ordering::Relaxed); // a hint, here and below
+        if self.access == Access::Read || range.end <= read_to {
+            return;
+        }
+        let _ = self.raw().advise_range(memmap2::Advice::PopulateRead, at, len); // or it faults
+        if range.start <= read_to {
+            self.read_to.fetch_max(range.end, Ordering::Relaxed);
         }
     }
 
     #[cfg(target_os = "linux")]
     fn unload(&self) {
+        self.read_to.store(0, Ordering::Relaxed); // as in `read_ahead`
         self.map.unload();
     }
 
