@@ -215,16 +215,19 @@ impl Tag {
         Tag(ordinal as u64 | (mark as u64) << 32)
     }
 
+    #[inline]
     pub(crate) fn ordinal(self) -> u32 {
         self.0 as u32 & ORDINAL_MASK
     }
 
     /// The epoch modulo 16.
+    #[inline]
     pub(crate) fn nibble(self) -> u32 {
         self.0 as u32 >> ORDINAL_BITS
     }
 
     /// The durable LSN that the frame at `lsn` carries, if it does.
+    #[inline]
     pub(crate) fn durable(self, lsn: u64) -> Option<u64> {
         let mark = (self.0 >> 32) as u32;
         if mark == NO_MARK { None } else { lsn.checked_sub(mark as u64 * ALIGN) }
@@ -232,6 +235,7 @@ impl Tag {
 }
 
 /// The epoch modulo 16, as a frame carries it.
+#[inline]
 pub(crate) fn nibble(epoch: u32) -> u32 {
     epoch & 15
 }
@@ -458,14 +462,17 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
+#[inline]
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("a slice of N bytes is an array of N")
 }
 
+#[inline]
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(array_at(bytes, at))
 }
 
+#[inline]
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array_at(bytes, at))
 }

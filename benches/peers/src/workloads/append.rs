@@ -51,7 +51,7 @@ fn cases(quick: bool) -> Vec<Case> {
                 threads,
                 amount: if quick { MIB } else { 12 * MIB },
                 segment: if quick { 4 * MIB } else { 64 * MIB },
-                rounds: if targeted { 3 } else { 1 },
+                rounds: if targeted { 5 } else { 1 },
                 quick,
                 ..Case::default()
             });

@@ -43,7 +43,7 @@ fn cases(quick: bool) -> Vec<Case> {
         record: 256,
         amount,
         segment: if quick { MIB } else { 64 * MIB },
-        rounds: 3,
+        rounds: 5,
         quick,
         ..Case::default()
     }]

@@ -36,7 +36,7 @@ fn cases(quick: bool) -> Vec<Case> {
         threads: 1,
         amount,
         segment: if quick { MIB } else { 64 * MIB },
-        rounds: 3,
+        rounds: 5,
         quick,
         ..Case::default()
     }]

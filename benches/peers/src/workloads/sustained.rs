@@ -49,7 +49,7 @@ fn cases(quick: bool) -> Vec<Case> {
             threads: 1,
             amount: if quick { 32 * MIB } else { 8 * GIB },
             segment: if quick { MIB } else { 64 * MIB },
-            rounds: 1,
+            rounds: 2,
             quick,
             ..Case::default()
         })
