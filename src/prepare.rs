@@ -4,7 +4,6 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,35 +11,15 @@ use crate::chain::{Chain, Spare};
 use crate::error::{Error, Result};
 use crate::format::{self, FIRST_FRAME, SegmentHeader};
 use crate::log::{Log, Purpose, count};
+use crate::pace::{Pace, WINDOW};
 use crate::segment::Segment;
 use crate::storage::{FlushMethod, Region, pieces};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock, try_lock};
-
-/// How far ahead of the tail the background thread works at the least and at the
-/// most, in bytes.
-const WINDOW: RangeInclusive<u64> = (128 << 10)..=(16 << 20);
 
 /// How often it looks while appends go on, and after how many looks without any
 /// it sleeps until it is called.
 const LOOK: Duration = Duration::from_millis(1);
 const IDLE_LOOKS: u32 = 200;
-
-/// How long a log is open before it is taken for one that will be written, if it is empty
-/// and if it is not: who opens one only to look has closed it by then, and who reads it
-/// first needs the memory's bandwidth.
-const EMPTY_STAYS_OPEN: Duration = Duration::from_millis(5);
-const STAYS_OPEN: Duration = Duration::from_millis(50);
-
-/// How long after opening the mappings that recovery made are kept.
-const READS_ON_OPENING: Duration = Duration::from_secs(1);
-
-/// Bytes a second from which on a log fills its files too fast for their zeros to be
-/// flushed first: the device would have to take everything twice.
-const HURRY: u64 = 32 << 20;
-
-/// Bytes a second from which on pages are only made just ahead of the tail: to have all of
-/// a file present would keep those waiting who need the file.
-const RACE: u64 = 256 << 20;
 
 /// Of files that are given up, how many times as many become spares as are made ahead: where
 /// the log outruns its truncation, several are given up at once, and used soon.
@@ -63,59 +42,6 @@ pub(crate) struct Worker {
 struct Calls {
     work: bool,
     stop: bool,
-}
-
-/// How fast the log grows.
-#[derive(Debug)]
-struct Pace {
-    opened: Instant,
-    stays_open: Duration,
-    /// Where the tail was then, as an LSN.
-    first: u64,
-    /// Where it was last seen.
-    tail: u64,
-    /// When the present second began, and where the tail was.
-    second: (Instant, u64),
-    /// Bytes, in the second before.
-    last_second: u64,
-}
-
-impl Pace {
-    fn new(tail: u64, is_empty: bool) -> Self {
-        let now = Instant::now();
-        let stays_open = if is_empty { EMPTY_STAYS_OPEN } else { STAYS_OPEN };
-        Pace { opened: now, stays_open, first: tail, tail, second: (now, tail), last_second: 0 }
-    }
-
-    /// Takes in where the tail is now, and says how far ahead of it to work: by what comes
-    /// in four looks, since some come late, and in as many seconds. What is made ready much
-    /// earlier is written back and protected again before it is used. `None`: the log may
-    /// have been opened only to be looked at.
-    fn window(&mut self, tail: u64, now: Instant) -> Option<u64> {
-        let gained = tail.saturating_sub(self.tail);
-        self.tail = tail;
-        let second = now.duration_since(self.second.0);
-        if second >= Duration::from_secs(1) {
-            let bytes = tail.saturating_sub(self.second.1) as f64;
-            self.last_second = (bytes / second.as_secs_f64()) as u64;
-            self.second = (now, tail);
-        }
-        if tail == self.first {
-            let stays = now.duration_since(self.opened) >= self.stays_open;
-            return stays.then_some(*WINDOW.end()); // a burst may come
-        }
-        Some((4 * gained.max(self.rate())).clamp(*WINDOW.start(), *WINDOW.end()))
-    }
-
-    /// Whether the log has been open for some time.
-    fn is_past_opening(&self) -> bool {
-        self.opened.elapsed() >= READS_ON_OPENING
-    }
-
-    /// Bytes a second.
-    fn rate(&self) -> u64 {
-        self.last_second.max(self.tail.saturating_sub(self.second.1))
-    }
 }
 
 impl Worker {
@@ -164,7 +90,7 @@ impl Worker {
                 continue;
             }
             log.unload_old();
-            if lock(&self.pace).as_ref().is_some_and(Pace::is_past_opening) {
+            if self.is(Pace::is_past_opening) {
                 lock(&log.recovered).clear();
             }
             let _ = log.keep_spares(); // the append that needs one learns why there is none
@@ -174,18 +100,9 @@ impl Worker {
         }
     }
 
-    /// Whether files are filled too fast for their zeros to be flushed first.
-    fn hurries(&self) -> bool {
-        self.rate() >= HURRY
-    }
-
-    /// Whether they are filled too fast to be made present first.
-    fn races(&self) -> bool {
-        self.rate() >= RACE
-    }
-
-    fn rate(&self) -> u64 {
-        lock(&self.pace).as_ref().map_or(0, Pace::rate)
+    /// What holds of the log's pace; of none before the thread has started.
+    fn is(&self, paced: impl Fn(&Pace) -> bool) -> bool {
+        lock(&self.pace).as_ref().is_some_and(paced)
     }
 }
 
@@ -340,7 +257,7 @@ impl Log {
         let len = region.map().len();
         let is_filled_at_once = len > self.size.bytes();
         for piece in pieces(0..len, PRESENT) {
-            if !is_filled_at_once && self.worker.races() {
+            if !is_filled_at_once && self.worker.is(Pace::races) {
                 return Ok(piece.start);
             }
             region.populate(piece)?;
@@ -348,7 +265,7 @@ impl Log {
         }
         let mut ready = len;
         for piece in pieces(0..len, FLUSHED) {
-            if is_filled_at_once || self.worker.hurries() {
+            if is_filled_at_once || self.worker.is(Pace::hurries) {
                 break;
             }
             region.flush(piece)?;

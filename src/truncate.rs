@@ -1,12 +1,12 @@
 //! Giving up records at both ends.
 
-use crate::chain::{Chain, Found};
+use crate::chain::Chain;
 use crate::cursor::Start;
 use crate::error::{Error, Result};
 use crate::format::{FIRST_FRAME, Kind, Reason};
 use crate::log::{Log, Purpose};
 use crate::lsn::Lsn;
-use crate::roll::{FIRST_CLAIM, Predecessor};
+use crate::roll::Predecessor;
 use crate::scan::Place;
 use crate::segment::Segment;
 use crate::sync::{Arc, Ordering, lock};
@@ -142,52 +142,6 @@ impl Log {
         }
     }
 
-    /// The live segment that `lsn` is in, with the offset.
-    pub(crate) fn find(&self, chain: &mut Chain, lsn: Lsn) -> Result<(Arc<Segment>, u64)> {
-        let head = chain.head;
-        match chain.find(lsn) {
-            Found::Live(i, offset) => {
-                let next = self.tail(chain);
-                if lsn > next {
-                    return Err(Error::OutOfLog { lsn, first: head, next });
-                }
-                Ok((chain.live[i].clone(), offset))
-            }
-            Found::Truncated => Err(Error::Truncated { lsn, head }),
-            Found::CutAway => Err(Error::CutAway { lsn }),
-            Found::Nowhere => Err(Error::OutOfLog { lsn, first: head, next: self.tail(chain) }),
-        }
-    }
-
-    /// Where the next frame goes. Ends the claims of a segment that has refused one.
-    pub(crate) fn tail(&self, chain: &mut Chain) -> Lsn {
-        let place = self.tail_place(chain);
-        chain.active().lsn(place.offset)
-    }
-
-    /// The same in the last segment.
-    fn tail_place(&self, chain: &mut Chain) -> Place {
-        let slot = &self.ring.active_seat().slot;
-        let tail = slot.tail();
-        match chain.behind_end {
-            Some(place) => place,
-            None if tail.is_closed() || tail.place().offset > slot.limit() => {
-                self.end_active(chain)
-            }
-            None => tail.place(),
-        }
-    }
-
-    /// Whether the last segment takes claims and nothing stands in it but its begin.
-    pub(crate) fn is_empty(&self, chain: &mut Chain) -> bool {
-        let place = self.tail_place(chain);
-        chain.behind_end.is_none() && place.offset == FIRST_CLAIM
-    }
-
-    pub(crate) fn next_lsn(&self) -> Lsn {
-        self.tail(&mut lock(&self.chain))
-    }
-
     /// Takes the segments below the head out of the log, oldest first, and their files
     /// away. The head is durably there, or higher: another truncation may have named
     /// one that is not durable yet.
@@ -198,10 +152,10 @@ impl Log {
             let chain = &mut *lock(&self.chain);
             while chain.live.get(1).is_some_and(|next| next.lsn(0) <= head) {
                 let oldest = chain.live.pop_front().expect("there are two");
+                chain.dead.push(oldest.clone());
                 if chain.spares.len() + chain.dead.len() >= self.options.spares {
-                    surplus.push(oldest.clone());
+                    surplus.push(oldest);
                 }
-                chain.dead.push(oldest);
                 chain.rolls_since_retired = 0;
             }
         }

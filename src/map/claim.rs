@@ -5,6 +5,7 @@ use std::ptr;
 
 use super::Map;
 use crate::format::{FRAME_HEADER, HEADER_TAIL, HeaderTail};
+use crate::sys;
 
 /// Bytes that nobody else touches until they are published, and the number of
 /// claims before them in their segment. As long as it is not published, its
@@ -69,6 +70,7 @@ impl<'m> Claim<'m> {
             let tail = frame.add(HEADER_TAIL as usize);
             ptr::copy_nonoverlapping(header_tail.as_ptr(), tail, header_tail.len());
             ptr::copy_nonoverlapping(payload.as_ptr(), frame.add(FRAME_HEADER), payload.len());
+            sys::prefetch::<{ sys::AHEAD_OF_WRITING }>(frame, FRAME_HEADER + payload.len());
         }
     }
 

@@ -1,0 +1,59 @@
+//! Where an LSN is, and where the log ends: what every other road asks first. Under the
+//! chain lock.
+
+use crate::chain::{Chain, Found};
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::lsn::Lsn;
+use crate::roll::FIRST_CLAIM;
+use crate::scan::Place;
+use crate::segment::Segment;
+use crate::sync::{Arc, lock};
+
+impl Log {
+    /// The live segment that `lsn` is in, with the offset.
+    pub(crate) fn find(&self, chain: &mut Chain, lsn: Lsn) -> Result<(Arc<Segment>, u64)> {
+        let head = chain.head;
+        match chain.find(lsn) {
+            Found::Live(i, offset) => {
+                let next = self.tail(chain);
+                if lsn > next {
+                    return Err(Error::OutOfLog { lsn, first: head, next });
+                }
+                Ok((chain.live[i].clone(), offset))
+            }
+            Found::Truncated => Err(Error::Truncated { lsn, head }),
+            Found::CutAway => Err(Error::CutAway { lsn }),
+            Found::Nowhere => Err(Error::OutOfLog { lsn, first: head, next: self.tail(chain) }),
+        }
+    }
+
+    /// Where the next frame goes. Ends the claims of a segment that has refused one.
+    pub(crate) fn tail(&self, chain: &mut Chain) -> Lsn {
+        let place = self.tail_place(chain);
+        chain.active().lsn(place.offset)
+    }
+
+    /// The same in the last segment.
+    pub(crate) fn tail_place(&self, chain: &mut Chain) -> Place {
+        let slot = &self.ring.active_seat().slot;
+        let tail = slot.tail();
+        match chain.behind_end {
+            Some(place) => place,
+            None if tail.is_closed() || tail.place().offset > slot.limit() => {
+                self.end_active(chain)
+            }
+            None => tail.place(),
+        }
+    }
+
+    /// Whether the last segment takes claims and nothing stands in it but its begin.
+    pub(crate) fn is_empty(&self, chain: &mut Chain) -> bool {
+        let place = self.tail_place(chain);
+        chain.behind_end.is_none() && place.offset == FIRST_CLAIM
+    }
+
+    pub(crate) fn next_lsn(&self) -> Lsn {
+        self.tail(&mut lock(&self.chain))
+    }
+}
