@@ -82,8 +82,8 @@ fn files_that_hold_nothing_else_go() {
     assert!(before > 12, "{before} files");
     wal.truncate_before(lsns[399]).unwrap();
     let left = segments(&directory);
-    assert!(left.len() <= 4, "the active one and spares: {left:?}");
-    assert!(wal.stats().size <= 4 * SEGMENT);
+    assert!(left.len() <= 5, "the active one and twice the spares: {left:?}");
+    assert!(wal.stats().size <= 5 * SEGMENT);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn files_of_large_records_go_too() {
     }
     assert!(wal.stats().size > 5 * 300_000);
     wal.truncate_before(wal.next_lsn()).unwrap();
-    assert!(wal.stats().size <= 4 * SEGMENT, "{:?}", wal.stats());
+    assert!(wal.stats().size <= 5 * SEGMENT, "{:?}", wal.stats());
     assert!(common::snapshot(&directory).values().all(|file| file.len() as u64 <= SEGMENT));
     wal.append(&[8; 300_000]).unwrap();
     assert_eq!(numbers(&wal), [6]);
@@ -260,7 +260,7 @@ fn what_stands_behind_the_cut_is_gone_and_numbers_go_on_from_it() {
     drop(wal);
     let wal = small().open(&directory).unwrap();
     assert_eq!(texts(&wal)[1..], ["new 0"]);
-    assert!(segments(&directory).len() <= 5, "files in between are gone");
+    assert!(segments(&directory).len() <= 6, "files in between are gone");
     assert!(all_gone.iter().all(|gone| wal.read(*gone).is_err()));
 }
 
