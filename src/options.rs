@@ -78,7 +78,8 @@ impl Options {
 
     /// How many empty segments are kept ready: from 1 to 64, by default 2. One of
     /// them is held back for truncating and opening a log whose disk is full. Of
-    /// segments that are given up, up to twice as many are kept to be used again.
+    /// segments that are given up, up to twice as many are kept to be used again, as far as
+    /// [`max_log_size`](Self::max_log_size) allows.
     pub fn spares(mut self, count: usize) -> Self {
         self.spares = count;
         self

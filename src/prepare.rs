@@ -311,7 +311,12 @@ impl Log {
                 // claims that are not published yet keep a segment
                 let done = chain.dead.iter().position(|segment| !self.ring.uses(segment));
                 let Some(done) = done else { break };
-                (chain.dead.remove(done), chain.spares.len() < KEPT * self.options.spares)
+                let segment = chain.dead.remove(done);
+                let spares = chain.spares.len();
+                let wanted = spares < self.options.spares
+                    || spares < KEPT * self.options.spares
+                        && self.check_size(&chain, segment.len()).is_ok();
+                (segment, wanted)
             };
             let recycled = if wanted { self.recycle(&segment) } else { Ok(false) };
             let gone = match recycled {
