@@ -101,7 +101,7 @@ impl View {
             return None;
         }
         position.offset = at + bytes.len() as u64;
-        sys::prefetch::<{ sys::AHEAD_OF_READING }>(bytes.as_ptr(), bytes.len());
+        sys::prefetch_behind(bytes.as_ptr(), bytes.len());
         let payload_len = format::payload_len(header.word);
         let at = RecordAt {
             kind,

@@ -41,6 +41,7 @@ mod commit;
 mod cursor;
 mod error;
 mod find;
+mod flush;
 mod follow;
 mod format;
 mod log;

@@ -212,7 +212,7 @@ impl Walk {
         if !is_intact {
             return None;
         }
-        sys::prefetch::<{ sys::AHEAD_OF_READING }>(bytes.as_ptr(), size as usize);
+        sys::prefetch_behind(bytes.as_ptr(), size as usize);
         self.in_batch = continues;
         self.at = Place { offset: self.at.offset + size, ordinal: self.at.ordinal + 1 };
         if !continues {

@@ -64,19 +64,15 @@ unsafe fn steps_crc<const N: usize>(state: u32, words: [u64; N]) -> u32 {
     words.into_iter().fold(state, |state, word| unsafe { __crc32cd(state, word) })
 }
 
-/// How far ahead of what is read in order, and of what is written, memory is fetched, in
-/// bytes. Writers are further apart: other threads take the places between.
-pub(crate) const AHEAD_OF_READING: usize = 1 << 10;
-pub(crate) const AHEAD_OF_WRITING: usize = 3 << 10;
-
-/// Has the processor fetch what is to be used soon, so far behind `at`: as much as was used
+/// Has the processor fetch what is to be used soon, some way behind `at`: as much as was used
 /// there, but for what is so long that it fetches itself. A chain of frames is no pattern that
 /// it sees, and an atomic addition waits for all stores before it. Whatever is there, or is not.
 #[inline]
-pub(crate) fn prefetch<const AHEAD: usize>(at: *const u8, len: usize) {
+pub(crate) fn prefetch_behind(at: *const u8, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     for line in (0..len.min(1024)).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        const AHEAD: usize = 3 << 10;
         #[allow(unused_unsafe, reason = "the intrinsic is safe in later versions")]
         // SAFETY: a hint: no address is wrong for it, and every x86-64 has it.
         unsafe {
