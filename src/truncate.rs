@@ -235,8 +235,9 @@ impl Log {
         }
         let at = segment.lsn(cut.offset);
         if chain.head == at {
-            // nothing is left: the log begins behind the cut
+            // nothing is left: the log begins behind the cut, once its begin is durable
             chain.head = Lsn(self.size.base(spare.index) + FIRST_FRAME);
+            chain.head_named = chain.head.0 + 1;
         }
         self.begin(chain, spare, Predecessor::at(segment, cut));
         Ok(Cut { at, head: chain.head, dead })
