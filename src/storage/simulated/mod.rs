@@ -44,12 +44,30 @@ struct State {
     capacity: Option<u64>,
     calls: u64,
     failing_calls: BTreeSet<u64>,
+    /// The call from which on all of its kind fail, and that kind once it is known.
+    failing_from: Option<u64>,
+    failing_kind: Option<Kind>,
     /// The first call that finds the device gone.
     lost_at: Option<u64>,
     flushes: u64,
     failing_flushes: BTreeSet<u64>,
     fail_sync_names: bool,
     populates: u64,
+}
+
+/// What a call is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Lock,
+    List,
+    Create,
+    Open,
+    Rename,
+    Remove,
+    SyncNames,
+    Flush,
+    Populate,
+    Load,
 }
 
 /// A file, whatever its names.
@@ -87,6 +105,16 @@ impl Disk {
         state.failing_calls.insert(call);
     }
 
+    /// Makes a call fail, the `nth` from now, 0 the next, and every call of its kind
+    /// after it, until [`mend`](Disk::mend): a directory that can no longer be synced, a
+    /// medium that can no longer be read. Creating a file and preparing its pages fail
+    /// as on a disk that stays full.
+    pub fn fail_from_call(&self, nth: u64) {
+        let mut state = lock(&self.0);
+        state.failing_from = Some(state.calls + nth);
+        state.failing_kind = None;
+    }
+
     /// Makes one flush fail, once: the `nth` from now, 0 the next. As on Linux, the
     /// sectors that it did not write are then believed clean: they do not reach
     /// the disk, by a later flush or by themselves, unless they are stored again.
@@ -113,6 +141,17 @@ impl Disk {
     pub fn lose_after(&self, calls: u64) {
         let mut state = lock(&self.0);
         state.lost_at = Some(state.calls + calls);
+    }
+
+    /// Ends all that was to fail, and brings a device back that was taken away, with
+    /// what is on disk. What a failed flush left stays believed clean, bad sectors stay
+    /// bad, and the disk as large as it is.
+    pub fn mend(&self) {
+        let mut state = lock(&self.0);
+        state.failing_calls.clear();
+        state.failing_flushes.clear();
+        (state.failing_from, state.failing_kind, state.lost_at) = (None, None, None);
+        state.fail_sync_names = false;
     }
 
     /// The names of the files, as they are in the cache, ascending.

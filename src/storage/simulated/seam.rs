@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::platter::Platter;
-use super::{Disk, File, Sharing, State};
+use super::{Disk, File, Kind, Sharing, State};
 use crate::map::Map;
 use crate::storage::{Access, Region, Storage};
 use crate::sync::{Arc, Mutex, lock};
@@ -18,7 +18,7 @@ impl Storage for Disk {
 
     fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
         let mut state = lock(&self.0);
-        state.call()?;
+        state.call(Kind::Lock)?;
         if state.locked {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -28,13 +28,13 @@ impl Storage for Disk {
 
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let mut state = lock(&self.0);
-        state.call()?;
+        state.call(Kind::List)?;
         Ok(state.names.iter().map(|(name, file)| (name.clone(), file.map.len())).collect())
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn Region>> {
         let mut state = lock(&self.0);
-        state.change()?;
+        state.change(Kind::Create)?;
         state.names.remove(name);
         let used: u64 = state.names.values().map(|file| file.map.len()).sum();
         if state.capacity.is_some_and(|capacity| used.saturating_add(len) > capacity) {
@@ -53,13 +53,13 @@ impl Storage for Disk {
 
     fn open(&self, name: &str, _: Access) -> io::Result<Box<dyn Region>> {
         let mut state = lock(&self.0);
-        state.call()?;
+        state.call(Kind::Open)?;
         Ok(Box::new(Opened::new(self, state.find(name)?)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = lock(&self.0);
-        state.change()?;
+        state.change(Kind::Rename)?;
         state.find(from)?;
         let file = state.names.remove(from).expect("just found");
         state.names.insert(to.to_owned(), file);
@@ -68,7 +68,7 @@ impl Storage for Disk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = lock(&self.0);
-        state.change()?;
+        state.change(Kind::Remove)?;
         state.find(name)?;
         state.names.remove(name);
         Ok(())
@@ -76,7 +76,7 @@ impl Storage for Disk {
 
     fn sync_names(&self) -> io::Result<()> {
         let mut state = lock(&self.0);
-        state.change()?;
+        state.change(Kind::SyncNames)?;
         if std::mem::take(&mut state.fail_sync_names) {
             return Err(failure());
         }
@@ -126,7 +126,7 @@ impl Region for Opened {
     fn flush(&self, range: Range<u64>) -> io::Result<()> {
         let mut state = lock(&self.disk.0);
         let lost = state.is_lost();
-        let failing = state.call().is_err();
+        let failing = state.call(Kind::Flush).is_err();
         let flush = state.flushes;
         state.flushes += 1;
         if lost {
@@ -146,7 +146,7 @@ impl Region for Opened {
     /// Zeros every second time, to find out those who rely on either.
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
         let mut state = lock(&self.disk.0);
-        state.call()?;
+        state.call(Kind::Populate)?;
         state.populates += 1;
         if state.populates % 2 == 0 {
             self.file.map.zero(range);
@@ -155,7 +155,7 @@ impl Region for Opened {
     }
 
     fn load(&self, range: Range<u64>) -> io::Result<()> {
-        lock(&self.disk.0).call()?;
+        lock(&self.disk.0).call(Kind::Load)?;
         if lock(&self.file.on_disk).has_bad(range) { Err(failure()) } else { Ok(()) }
     }
 
@@ -185,15 +185,24 @@ impl State {
     }
 
     /// Counts a call, and fails those that are to fail.
-    fn call(&mut self) -> io::Result<()> {
+    fn call(&mut self, kind: Kind) -> io::Result<()> {
+        let call = self.calls;
         self.calls += 1;
-        if self.failing_calls.remove(&(self.calls - 1)) { Err(failure()) } else { Ok(()) }
+        if self.failing_from == Some(call) {
+            self.failing_kind = Some(kind);
+        }
+        match (self.failing_kind == Some(kind), kind) {
+            (true, Kind::Create | Kind::Populate) => Err(io::ErrorKind::StorageFull.into()),
+            (true, _) => Err(failure()),
+            (false, _) if self.failing_calls.remove(&call) => Err(failure()),
+            (false, _) => Ok(()),
+        }
     }
 
     /// Counts a call that is to change the disk.
-    fn change(&mut self) -> io::Result<()> {
+    fn change(&mut self, kind: Kind) -> io::Result<()> {
         let lost = self.is_lost();
-        self.call()?;
+        self.call(kind)?;
         if lost { Err(failure()) } else { Ok(()) }
     }
 }
@@ -259,6 +268,38 @@ mod tests {
         assert_eq!(disk.crash(0).files(), ["a"]);
         disk.sync_names().unwrap();
         assert_eq!(disk.crash(0).files(), ["b"]);
+    }
+
+    #[test]
+    fn calls_of_one_kind_fail_until_the_disk_is_mended() {
+        let (disk, region) = disk();
+        disk.fail_from_call(1);
+        region.load(0..4096).unwrap();
+        for _ in 0..3 {
+            assert_eq!(kind(region.populate(0..4096)), Some(io::ErrorKind::StorageFull));
+            region.load(0..4096).unwrap();
+        }
+        disk.mend();
+        region.populate(0..4096).unwrap();
+        disk.fail_from_call(0);
+        assert_eq!(kind(disk.sync_names()), Some(io::ErrorKind::Other));
+        assert_eq!(kind(disk.sync_names()), Some(io::ErrorKind::Other));
+    }
+
+    #[test]
+    fn a_mended_disk_has_what_it_had_and_does_what_it_is_told() {
+        let (disk, region) = disk();
+        region.map().write(0, &[1; 100]);
+        disk.lose();
+        assert!(region.flush(0..100).is_err());
+        disk.fail_call(0);
+        disk.fail_flush(0);
+        disk.fail_sync_names();
+        disk.mend();
+        assert_eq!(disk.crash(0).read("a")[..100], [0; 100]);
+        region.flush(0..100).unwrap();
+        disk.sync_names().unwrap();
+        assert_eq!(disk.crash(0).read("a")[..100], [1; 100]);
     }
 
     #[test]
