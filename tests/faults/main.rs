@@ -166,7 +166,7 @@ fn open(
 
 /// Of what a scenario leaves when its device is lost: how many calls lie between those at
 /// which it is, and of each crash, which kinds are looked at.
-const LOST_EVERY: usize = 9;
+const LOST_EVERY: usize = 13;
 const KINDS_LOOKED_AT: u64 = 2;
 
 /// How many calls lie between those at which the opening behind one that was cut short is
