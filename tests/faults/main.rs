@@ -5,6 +5,8 @@
 //! What was acknowledged is there afterwards, in the open log, after opening it again and
 //! after power cuts; and the log takes records again, at once or when it was opened anew
 //! as it said.
+//!
+//! `MAPWAL_SCENARIO` picks those scenarios whose name has it in it.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -75,13 +77,18 @@ fn watched<T: Send + 'static>(
     ends(|| catch_unwind(run).unwrap_or_else(|_| Err("a panic".to_owned())))
 }
 
+fn scenarios() -> Vec<&'static Scenario> {
+    let wanted = std::env::var("MAPWAL_SCENARIO").unwrap_or_default();
+    ALL.iter().filter(|scenario| scenario.name.contains(&wanted)).collect()
+}
+
 #[test]
 fn every_call_may_fail_and_what_was_promised_is_there_and_goes_on() {
     type OfCall = fn(u64) -> Fault;
     const FAULTS: [(&str, OfCall); 3] =
         [("once", Fault::Once), ("for good", Fault::Kind), ("a lost device", Fault::Lost)];
     let count = Arc::new(Count::default());
-    let all = ALL.iter().flat_map(|scenario| FAULTS.map(|fault| (scenario, fault)));
+    let all = scenarios().into_iter().flat_map(|it| FAULTS.map(|fault| (it, fault)));
     on_all_processors(all.collect(), |(scenario, (how, fault))| {
         let mut without = 0;
         let mut failed = 0;
@@ -103,7 +110,7 @@ fn every_call_may_fail_and_what_was_promised_is_there_and_goes_on() {
         println!("{}, {how}: {failed} calls failed in turn", scenario.name);
         Ok(())
     });
-    println!("{} scenarios, refused: 0, {count:?}", ALL.len());
+    println!("{} scenarios, refused: 0, {count:?}", scenarios().len());
 }
 
 /// Lives a scenario on a disk that fails. The log `dies` right behind it, or goes on
@@ -176,8 +183,9 @@ const SECOND_EVERY: usize = 5;
 #[test]
 fn openings_are_cut_short_at_every_call_and_nothing_is_lost() {
     let count = Arc::new(Count::default());
-    let lost_at = |scenario| (0..).step_by(LOST_EVERY).map(move |call| (scenario, call));
-    on_all_processors(ALL.iter().collect(), |scenario: &Scenario| {
+    let lost_at =
+        |scenario: &'static Scenario| (0..).step_by(LOST_EVERY).map(move |call| (scenario, call));
+    on_all_processors(scenarios(), |scenario| {
         for (scenario, call) in lost_at(scenario) {
             let counted = count.clone();
             let run = watched(move || lose(scenario, call, &counted));
@@ -187,7 +195,7 @@ fn openings_are_cut_short_at_every_call_and_nothing_is_lost() {
         }
         unreachable!("a scenario ends")
     });
-    println!("{} scenarios, refused: 0, {count:?}", ALL.len());
+    println!("{} scenarios, refused: 0, {count:?}", scenarios().len());
 }
 
 /// Lives a scenario whose device is lost, and cuts openings of what that leaves short.

@@ -121,6 +121,10 @@ fn unwritten() -> Result<Scene, String> {
     for _ in 0..12 {
         user.call(|log| log.append(9000))?;
     }
+    for nth in 0..8 {
+        user.disk.fail_flush(nth); // some of them are for files made in the background
+    }
+    user.leave()?;
     user.die().inspect(|scene| scene.disk.mend())
 }
 
