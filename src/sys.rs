@@ -10,6 +10,26 @@ use std::io;
 mod crc;
 pub(crate) use crc::crc32c_frame;
 
+/// The bytes that are checksummed on this thread, counted where that is done: for tests that bound
+/// it.
+#[cfg(all(test, not(loom)))]
+pub(crate) mod counted {
+    use std::cell::Cell;
+
+    thread_local!(static BYTES: Cell<u64> = const { Cell::new(0) });
+
+    pub(crate) fn add(bytes: usize) {
+        BYTES.set(BYTES.get() + bytes as u64);
+    }
+
+    /// What `work` returns, and the bytes that it checksummed.
+    pub(crate) fn during<T>(work: impl FnOnce() -> T) -> (T, u64) {
+        let before = BYTES.get();
+        let done = work();
+        (done, BYTES.get() - before)
+    }
+}
+
 /// One 8-byte step of CRC-32C on a raw state, without the inversions around it.
 #[inline]
 pub(crate) fn crc32c_step(state: u32, word: u64) -> u32 {

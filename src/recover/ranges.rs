@@ -4,11 +4,13 @@
 //! CRC is linear: the checksum of a range is that of all up to its end, less that of all
 //! before it, shifted by the range's length. As in zlib's `crc32_combine`, by Mark Adler.
 
-/// Bytes between two places whose checksum from the start is kept.
-const BLOCK: usize = 256;
+/// Bytes between two places whose checksum from the start is kept: so few that every second place
+/// of a file may look like a frame before a search of it has used up what it may checksum, for an
+/// eighth of the file's size in memory.
+const BLOCK: usize = 32;
 
-/// Bytes that are looked at for one range, at the most: for less, this is no help.
-pub(super) const LOOKED_AT: u64 = 2 * BLOCK as u64;
+/// A range that is not longer is checksummed as soon.
+pub(super) const SHORT: u64 = 512;
 
 /// The checksums of everything up to each block of some bytes.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ impl<'a> Ranges<'a> {
         let mut up_to_block = vec![0];
         for block in bytes.chunks_exact(BLOCK) {
             let before = up_to_block.last().expect("it begins with one");
-            up_to_block.push(crc32c::crc32c_append(*before, block));
+            up_to_block.push(append(*before, block));
         }
         Ranges { start, bytes, up_to_block, shifts: Shifts::new() }
     }
@@ -39,10 +41,23 @@ impl<'a> Ranges<'a> {
         self.shifts.shift(crc ^ before, len) ^ self.up_to(at + len)
     }
 
+    /// The bytes that [`append`](Self::append) looks at for that.
+    pub(super) fn looked_at(&self, at: usize, len: usize) -> u64 {
+        let at = at - self.start;
+        (at % BLOCK + (at + len) % BLOCK) as u64
+    }
+
     fn up_to(&self, end: usize) -> u32 {
         let block = end / BLOCK;
-        crc32c::crc32c_append(self.up_to_block[block], &self.bytes[block * BLOCK..end])
+        append(self.up_to_block[block], &self.bytes[block * BLOCK..end])
     }
+}
+
+/// The checksum of what comes behind `crc`, over these bytes.
+fn append(crc: u32, bytes: &[u8]) -> u32 {
+    #[cfg(test)]
+    crate::sys::counted::add(bytes.len());
+    crc32c::crc32c_append(crc, bytes)
 }
 
 /// A linear map of 32 bits: what it makes of each.

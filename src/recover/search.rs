@@ -14,10 +14,6 @@ use crate::scan::{Found, Frame, Life, Place};
 /// How often the file's size may be checksummed.
 const BUDGET: u64 = 4;
 
-/// What it counts as to refute a long frame by its range: so little that every place may
-/// look like one.
-const REFUTED: u64 = 4 * ALIGN;
-
 /// The epochs that a frame may be of, by what it carries of its epoch.
 #[derive(Debug)]
 pub(crate) struct Epochs {
@@ -89,6 +85,18 @@ impl<'a> Search<'a> {
         self.next(from, None, epochs)
     }
 
+    /// Counts what a walk checksummed that stopped at `offset` as if the search had: in a file
+    /// of short frames, each before what looks like a long one, every stop could else cost as
+    /// much as all of the file.
+    pub(crate) fn count_stop(&mut self, offset: u64) {
+        let written = self.bytes.get(offset as usize..).and_then(|bytes| bytes.first_chunk());
+        let word = u32::from_le_bytes(*written.unwrap_or(&[0; 4]));
+        let size = format::frame_size(format::payload_len(word));
+        if offset + size <= self.bytes.len() as u64 {
+            self.left = self.left.saturating_sub(size);
+        }
+    }
+
     fn next(&mut self, from: Place, above: Option<u64>, epochs: &Epochs) -> Outcome<'a> {
         let bytes = self.bytes;
         let start = from.offset.min(bytes.len() as u64);
@@ -122,8 +130,7 @@ impl<'a> Search<'a> {
     /// short one; of a short one it says nothing. `None`: the budget has ended.
     fn may_be_intact(&mut self, offset: u64, header: &FrameHeader, epoch: u32) -> Option<bool> {
         let payload_len = format::payload_len(header.word);
-        if payload_len as u64 <= ranges::LOOKED_AT
-            || format::kind(header.word) == Some(Kind::Abandoned)
+        if payload_len as u64 <= ranges::SHORT || format::kind(header.word) == Some(Kind::Abandoned)
         {
             return Some(true);
         }
@@ -133,10 +140,14 @@ impl<'a> Search<'a> {
             self.ranges = Some(Ranges::new(self.bytes, offset as usize));
         }
         let ranges = self.ranges.as_ref().expect("just seen to");
-        self.left = self.left.checked_sub(REFUTED)?;
+        let payload_at = offset as usize + FRAME_HEADER;
+        let looked_at = FRAME_HEADER as u64 + ranges.looked_at(payload_at, payload_len);
+        self.left = self.left.checked_sub(looked_at)?;
         let (seed, lsn) = (format::seed(self.life.salt, epoch), self.life.base + offset);
+        #[cfg(test)]
+        crate::sys::counted::add(FRAME_HEADER);
         let check = format::check_of_header(seed, header.word, lsn, header.tag);
-        Some(ranges.append(check, offset as usize + FRAME_HEADER, payload_len) == header.check)
+        Some(ranges.append(check, payload_at, payload_len) == header.check)
     }
 
     /// What may be a frame at `offset`, if anything may; nothing is checksummed.

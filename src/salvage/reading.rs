@@ -92,6 +92,7 @@ impl Salvage<'_> {
                     return Ok(sequence.map(|next| (seal.next_index, seal.next_salt, next)));
                 }
                 Err(stop) => {
+                    search.count_stop(walk.at().offset);
                     let at = Break::behind(&walk);
                     walk = self.resume(&stretch, &mut search, batch.at().offset, at, stop)?;
                 }
@@ -162,6 +163,7 @@ impl Salvage<'_> {
                     if stretch.pass_partial_batch(&mut walk, &hit) {
                         break (walk.at().offset, file.damaged(from, damage), Some(walk));
                     }
+                    search.count_stop(walk.at().offset);
                     at = Break::behind(&walk);
                 }
                 Outcome::Undecided => {

@@ -4,6 +4,8 @@
 /// CRC-32C over two words, from a raw state, and over `payload`; with the inversion at its end.
 #[inline]
 pub(crate) fn crc32c_frame(state: u32, words: [u64; 2], payload: &[u8]) -> u32 {
+    #[cfg(all(test, not(loom)))]
+    super::counted::add(size_of_val(&words) + payload.len());
     #[cfg(all(feature = "fast-crc", target_arch = "x86_64", not(any(miri, loom))))]
     if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
         let [first, second] = words; // in registers, as an array would not be
