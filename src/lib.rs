@@ -3,7 +3,7 @@
 //! [`Wal`] is the log. [`append`](Wal::append) puts a record into the mapping, at memory
 //! speed and from any thread; [`sync`](Wal::sync) makes durable what was appended; and
 //! [`commit`](Wal::commit) does both. A [`Reader`] hands out records where they lie, a
-//! [`Follower`] waits for those to come. Opening recovers whatever a crash left, and says
+//! [`Follower`] waits for those to come, a [`Watch`] does so from another process. Opening recovers whatever a crash left, and says
 //! what that was: [`Recovery`].
 //!
 //! ```
@@ -45,6 +45,7 @@ mod flush;
 mod follow;
 mod format;
 mod log;
+mod look;
 mod lsn;
 #[allow(unsafe_code)]
 mod map;
@@ -69,6 +70,7 @@ mod trail;
 mod truncate;
 mod wait;
 mod wal;
+mod watch;
 
 pub use error::{Damage, Error, Result};
 pub use follow::Follower;
@@ -80,6 +82,7 @@ pub use recover::{Ended, Recovery, SegmentReport, Verify};
 pub use salvage::{Salvaged, Skipped};
 pub use storage::FlushMethod;
 pub use wal::{Stats, Wal};
+pub use watch::{Watch, Watched};
 
 /// A simulated disk, to crash a log on at any point, and the engine around it.
 ///

@@ -81,6 +81,16 @@ pub(crate) enum Directory {
     Log(Box<Found>),
 }
 
+impl Directory {
+    /// What is said of the log, if there is one.
+    pub(crate) fn report(self) -> Option<Recovery> {
+        match self {
+            Directory::Empty { .. } => None,
+            Directory::Log(found) => Some(found.report),
+        }
+    }
+}
+
 /// The log that a directory holds.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -170,8 +180,26 @@ pub struct SegmentReport {
     pub verified: bool,
 }
 
-/// Reads the directory, and decides what it holds.
+/// Reads the directory, which nobody writes, and decides what it holds.
 pub(crate) fn recover(storage: &dyn Storage, verify: Verify) -> Result<Directory> {
+    recover_while(Writers::None, storage, verify)
+}
+
+/// Whether the log may be written while it is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Writers {
+    None,
+    Perhaps,
+}
+
+/// The same, also of a directory that somebody writes meanwhile: where what was written since
+/// explains what was found at the end of the log, it does not count. All else is as it was
+/// found, and may be of two moments.
+pub(crate) fn recover_while(
+    writers: Writers,
+    storage: &dyn Storage,
+    verify: Verify,
+) -> Result<Directory> {
     let names = files::names(storage)?;
     let mut files: Vec<File> = Vec::new();
     for (index, name, len) in &names.segments {
@@ -183,7 +211,7 @@ pub(crate) fn recover(storage: &dyn Storage, verify: Verify) -> Result<Directory
         return empty(storage, &files, names.unfinished);
     };
     let (walks, chain) = survey(storage, &files, highest, verify)?;
-    Recovered { storage, files, walks, chain }.decide(names.unfinished).map(Directory::Log)
+    Recovered { writers, storage, files, walks, chain }.decide(names.unfinished).map(Directory::Log)
 }
 
 /// A directory without any begin.
@@ -264,7 +292,7 @@ pub(crate) fn predecessor(files: &[File], k: usize) -> Option<usize> {
 }
 
 /// What was wrong where a walk stopped, if something durable had stood there.
-fn damage_at(stop: Stop) -> Damage {
+pub(crate) fn damage_at(stop: Stop) -> Damage {
     match stop {
         Stop::Unreadable(damage) => damage,
         Stop::Unwritten | Stop::Sealed(_) => Damage::Hole,

@@ -8,17 +8,19 @@ use crate::error::{Error, Result};
 use crate::follow::Follower;
 use crate::format::{self, Kind, Reason};
 use crate::log::{Log, Purpose};
+use crate::look;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::reader::{Reader, Records};
 use crate::record::{OwnedRecord, Record};
-use crate::recover::{self, Recovery};
+use crate::recover::Recovery;
 use crate::salvage::{self, Salvaged};
 use crate::segment::{self, Building};
 #[cfg(feature = "sim")]
 use crate::storage::Disk;
 use crate::storage::{Directory, Memory, Storage};
 use crate::sync::{Arc, Ordering, lock};
+use crate::watch::Watch;
 
 /// A write-ahead log, open for writing.
 ///
@@ -97,30 +99,58 @@ impl Options {
     /// if there is no log. [`Recovery::epoch`] is the one that opening would begin,
     /// [`Recovery::removed`] what it would remove.
     ///
-    /// Takes no lock. While somebody writes the log, what it says of the log's end may be of
-    /// two moments: an error is one only if it comes again once the writer is gone.
+    /// Takes no lock of the log's, and never stands in a writer's way. Somebody may write the
+    /// log meanwhile: then it says how the log was at some moment while it looked. What is
+    /// wrong is looked at again after a pause, and told only if it is still so; so an error, or
+    /// a torn end, takes twice as long. (Files that it reads at the moment are removed rather
+    /// than recycled.)
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open), but never [`Error::Locked`]; [`Error::Io`] if the directory
-    /// is not there.
+    /// is not there, or if the log changed all the time in such a way that nothing could be
+    /// said: try again.
     pub fn inspect(self, directory: impl AsRef<Path>) -> Result<Option<Recovery>> {
         let path = absolute(directory.as_ref())?;
         std::fs::read_dir(&path).map_err(|e| Error::io("read the directory", &path, e))?;
-        self.inspect_in(&Directory::new(&path, self.flush_method))
+        Ok(look::look(&Directory::new(&path, self.flush_method), self.verify)?.report())
     }
 
-    /// The same on a simulated disk.
+    /// The same on a simulated disk, which nobody may be writing.
     #[cfg(feature = "sim")]
     pub fn inspect_on(self, disk: &Disk) -> Result<Option<Recovery>> {
-        self.inspect_in(disk)
+        Ok(crate::recover::recover(disk, self.verify)?.report())
     }
 
-    fn inspect_in(&self, storage: &dyn Storage) -> Result<Option<Recovery>> {
-        Ok(match recover::recover(storage, self.verify)? {
-            recover::Directory::Empty { .. } => None,
-            recover::Directory::Log(found) => Some(found.report),
-        })
+    /// Follows a log that another process writes, from `from` on, or from the head with
+    /// [`Lsn::NONE`]: hands out what is there, and then every record as it comes. Nothing of
+    /// the options matters. Within the writing process, [`Wal::follow`] does so without
+    /// looking again and again.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("mapwal-watch-{}", std::process::id()));
+    /// # let wal = mapwal::Wal::open(&dir)?;
+    /// use std::time::Duration;
+    ///
+    /// use mapwal::{Lsn, Options};
+    ///
+    /// let mut watch = Options::new().watch(&dir, Lsn::NONE)?; // in another process
+    /// wal.append(b"a change")?;
+    /// let record = watch.next(Duration::from_secs(1))?.expect("it came");
+    /// assert_eq!(record.data(), b"a change");
+    /// # drop(wal);
+    /// # std::fs::remove_dir_all(dir).unwrap();
+    /// # Ok::<(), mapwal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the directory is not there. One without a log is waited in until there
+    /// is one.
+    pub fn watch(self, directory: impl AsRef<Path>, from: Lsn) -> Result<Watch> {
+        let path = absolute(directory.as_ref())?;
+        std::fs::read_dir(&path).map_err(|e| Error::io("read the directory", &path, e))?;
+        Ok(Watch::new(Box::new(Directory::new(&path, self.flush_method)), from))
     }
 
     /// Hands over what is intact in a directory that [`open`](Self::open) refuses: calls

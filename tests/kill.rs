@@ -2,22 +2,25 @@
 //!
 //! A child, this same program, appends from three threads and notes every record
 //! that was acknowledged in a file per thread, after the call returned. The parent
-//! kills it, opens the log itself, and compares.
+//! kills it, opens the log itself, and compares. All the while a third process looks at the
+//! directory: it inspects it again and again, and follows it from outside.
 #![cfg(unix)]
 
 mod common;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{env, thread};
 
 use common::{Random, TempDir};
-use mapwal::{Error, Lsn, Options, Wal};
+use mapwal::{Ended, Error, Lsn, Options, Verify, Wal};
 
+/// How often the child is killed, unless `MAPWAL_KILLS` says otherwise.
 const KILLS: u64 = 210;
 /// After so many a new log begins, with segments of another size.
 const KILLS_OF_A_LOG: u64 = 15;
@@ -25,6 +28,7 @@ const THREADS: u64 = 3;
 
 const DIRECTORY: &str = "MAPWAL_KILL_DIRECTORY";
 const RUN: &str = "MAPWAL_KILL_RUN";
+const LOOKED_AT: &str = "MAPWAL_KILL_LOOKED_AT";
 
 /// What a thread notes of a call that returned: a kind and an LSN.
 const APPENDED: u64 = 1;
@@ -114,7 +118,145 @@ fn write_for_ever(wal: &Wal, mut notes: File, run: u64, by: u64) {
     }
 }
 
+// --- the one that looks on ---
+
+/// Not a test of its own: looks at the log until its input ends, then says what it saw.
+#[test]
+fn looker() {
+    let Ok(directory) = env::var(LOOKED_AT) else { return };
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("{panic}");
+        std::process::abort();
+    }));
+    let directory = PathBuf::from(directory);
+    let stop = AtomicBool::new(false);
+    let seen = thread::scope(|scope| {
+        let inspecting = scope.spawn(|| inspect_until(&stop, &directory.join("log")));
+        let watching = scope.spawn(|| watch_until(&stop, &directory));
+        let _ = std::io::stdin().read(&mut [0]);
+        stop.store(true, Ordering::Relaxed);
+        [inspecting.join().unwrap(), watching.join().unwrap()].concat()
+    });
+    let bytes: Vec<u8> = seen.iter().flat_map(|n| n.to_le_bytes()).collect();
+    fs::write(directory.join("looked"), bytes).unwrap();
+}
+
+/// Whether it is only that the log changed too fast.
+fn is_busy(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::WouldBlock)
+}
+
+/// How often it was inspected, to no result for all the changes, and torn.
+fn inspect_until(stop: &AtomicBool, log: &Path) -> [u64; 3] {
+    let [mut looks, mut busy, mut torn] = [0; 3];
+    while !stop.load(Ordering::Relaxed) {
+        let verify = if looks % 2 == 0 { Verify::All } else { Verify::Tail };
+        match Options::new().verify(verify).inspect(log) {
+            Ok(found) => {
+                let report = found.expect("the log was created before");
+                torn += u64::from(matches!(report.ended, Ended::Torn { .. }));
+                assert!(report.head <= report.tail && report.proved <= report.tail);
+            }
+            Err(error) if is_busy(&error) => busy += 1,
+            Err(error) => panic!("a log that is sound is called {error:?}"),
+        }
+        looks += 1;
+    }
+    [looks, busy, torn]
+}
+
+/// How many records came, and how often some were given up before they did. Each is noted.
+fn watch_until(stop: &AtomicBool, directory: &Path) -> [u64; 3] {
+    let mut notes = File::create(directory.join("watched")).unwrap();
+    let mut watch = Options::new().watch(directory.join("log"), Lsn::NONE).unwrap();
+    let [mut records, mut busy, mut overtaken] = [0; 3];
+    let (mut next, mut last_lsn, mut last_epoch) = (None, Lsn::NONE, 0);
+    let mut counters = BTreeMap::new();
+    while !stop.load(Ordering::Relaxed) {
+        let record = match watch.next(Duration::from_millis(20)) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(Error::Truncated { lsn, head }) => {
+                assert!(lsn < head);
+                overtaken += 1;
+                next = None;
+                counters.clear();
+                continue;
+            }
+            Err(error) if is_busy(&error) => {
+                busy += 1;
+                continue;
+            }
+            Err(error) => panic!("a log that is sound is called {error:?}"),
+        };
+        let name = name_of(record.data());
+        assert!(record.data() == contents(name), "{record:?} is not what {name:?} wrote");
+        assert!(next.is_none_or(|next| next == record.sequence()), "{record:?} is not {next:?}");
+        assert!(
+            record.lsn() > last_lsn && record.epoch() >= last_epoch,
+            "{record:?} is out of order"
+        );
+        let before = counters.insert((name.0, name.1), name.2);
+        assert!(before.is_none_or(|before| before + 1 == name.2), "{name:?} is behind {before:?}");
+        next = Some(record.sequence() + 1);
+        (last_lsn, last_epoch) = (record.lsn(), record.epoch());
+        let note = [record.lsn().as_u64(), name.0, name.1, name.2];
+        notes.write_all(&note.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+        records += 1;
+    }
+    [records, busy, overtaken]
+}
+
 // --- the parent ---
+
+/// A process that looks at the log, and what is known of it by the end.
+struct Looker {
+    process: Child,
+    /// What any opening found, by place.
+    found: BTreeMap<u64, Name>,
+    /// The counters that each thread of a run had come to, at most.
+    appended: BTreeMap<(u64, u64), u64>,
+}
+
+impl Looker {
+    fn start(directory: &Path) -> Self {
+        let process = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "looker", "--nocapture"])
+            .env(LOOKED_AT, directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Looker { process, found: BTreeMap::new(), appended: BTreeMap::new() }
+    }
+
+    fn learn(&mut self, run: u64, noted: &Noted, now: &BTreeMap<u64, Name>) {
+        self.found.extend(now);
+        for (by, appended) in (0..).zip(&noted.appended) {
+            let last = appended.last().map_or(0, |&(counter, _)| counter + 1);
+            self.appended.insert((run, by), last);
+        }
+    }
+
+    /// Ends it, and compares what it saw. `before` is what the log holds now.
+    fn end(mut self, directory: &Path, before: &BTreeMap<u64, Name>) -> Vec<u64> {
+        drop(self.process.stdin.take());
+        assert!(self.process.wait().unwrap().success(), "the one that looks on failed");
+        let watched = fs::read(directory.join("watched")).unwrap();
+        let head = before.keys().next().copied().unwrap_or(u64::MAX);
+        for note in watched.chunks_exact(32) {
+            let note: Vec<_> = numbers(note).collect();
+            let (lsn, name) = (note[0], (note[1], note[2], note[3]));
+            match self.found.get(&lsn) {
+                Some(found) => assert_eq!(*found, name, "at {lsn:#x}"),
+                None => assert!(lsn < head, "{name:?} at {lsn:#x} was handed out and is gone"),
+            }
+            let last = self.appended.get(&(name.0, name.1));
+            assert!(last.is_none_or(|&last| name.2 <= last), "{name:?} was never appended");
+        }
+        numbers(&fs::read(directory.join("looked")).unwrap()).collect()
+    }
+}
 
 #[derive(Default)]
 struct Noted {
@@ -223,15 +365,25 @@ fn compare(
 fn what_append_returned_survives_sigkill() {
     let mut random = Random(env::var("MAPWAL_SEED").map_or(7, |seed| seed.parse().unwrap()));
     let (mut noted_in_all, mut behind_in_all, mut found_in_all) = (0, 0, 0);
+    let kills = env::var("MAPWAL_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
     let mut directory = TempDir::new();
     let mut before = BTreeMap::new();
-    for run in 0..KILLS {
+    let mut looker = None::<Looker>;
+    let mut looked = vec![0; 6];
+    let mut add = |looked_now: Vec<u64>| {
+        looked.iter_mut().zip(looked_now).for_each(|(all, now)| *all += now);
+    };
+    for run in 0..kills {
         if run % KILLS_OF_A_LOG == 0 {
+            if let Some(looker) = looker.take() {
+                add(looker.end(&directory, &before));
+            }
             directory = TempDir::new();
             before = BTreeMap::new();
             let size = (64 << 10) << random.below(5);
             let options = Options::new().segment_size(size);
             drop(options.open(directory.join("log")).unwrap());
+            looker = Some(Looker::start(&directory));
         }
         let mut child = start(&directory, run);
         thread::sleep(Duration::from_millis(5 + random.below(60)));
@@ -253,10 +405,22 @@ fn what_append_returned_survives_sigkill() {
         found_in_all += now.len();
         wal.commit(&contents((run, THREADS, 0))).unwrap();
         before = records(&wal);
+        let looker = looker.as_mut().expect("it looks at every log");
+        looker.learn(run, &noted, &now);
+        looker.found.extend(&before);
+    }
+    if let Some(looker) = looker.take() {
+        add(looker.end(&directory, &before));
     }
     println!(
-        "{KILLS} times: {noted_in_all} appends had returned, {behind_in_all} of them behind one in \
+        "{kills} times: {noted_in_all} appends had returned, {behind_in_all} of them behind one in \
          the middle; {found_in_all} records were read"
     );
-    assert!(noted_in_all > 0);
+    let [looks, busy, torn, watched, busy_watching, overtaken] = looked[..] else { panic!() };
+    println!(
+        "looked at {looks} times meanwhile: {torn} times torn, {busy} times it changed too fast; \
+         watched {watched} records, overtaken by truncation {overtaken} times, too fast \
+         {busy_watching} times"
+    );
+    assert!(noted_in_all > 0 && looks > 0 && watched > 0);
 }

@@ -7,7 +7,7 @@ use super::damage_at;
 use super::files::{Contents, File};
 use super::search::{Epochs, Outcome, Search};
 use super::walk::{self, Walked};
-use super::{Ended, Found, Link, Next, Recovery, SegmentReport};
+use super::{Ended, Found, Link, Next, Recovery, SegmentReport, Writers};
 use crate::error::{Damage, Error, Result};
 use crate::format::{self, ALIGN, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
 use crate::lsn::Lsn;
@@ -78,6 +78,7 @@ fn is_zero(contents: &Contents, range: Range<u64>) -> Result<bool> {
 
 /// A directory whose chain is found.
 pub(super) struct Recovered<'a> {
+    pub(super) writers: Writers,
     pub(super) storage: &'a dyn Storage,
     /// In index order.
     pub(super) files: Vec<File>,
@@ -105,7 +106,11 @@ impl Recovered<'_> {
             }
             Stop::Unwritten | Stop::Unreadable(_) => Next::There,
         };
-        let (proof, witness) = self.proof(last, walked, tail)?;
+        let (mut proof, witness) = self.proof(last, walked, tail)?;
+        if proof != Proof::None && self.writers == Writers::Perhaps && self.goes_on(last, walked)? {
+            // what proves it was written after the walk had stopped
+            proof = Proof::None;
+        }
         let ended = match verdict(walked.stop, proof) {
             Verdict::Damaged => return Err(self.lost(last, walked, next, witness)),
             Verdict::Undecided => {
@@ -165,6 +170,19 @@ impl Recovered<'_> {
             }
         }
         Ok(proof)
+    }
+
+    /// Whether the log goes on by now where the walk of its last segment stopped.
+    fn goes_on(&self, last: usize, walked: &Walked) -> Result<bool> {
+        let again = walk::walk(self.storage, &self.files[last], &[])?;
+        if again.at != walked.at {
+            return Ok(true);
+        }
+        let Stop::Sealed(seal) = again.stop else { return Ok(false) };
+        let next = self.files.iter().find(|file| file.header.index == seal.next_index);
+        let Some(next) = next.filter(|next| next.first.is_none()) else { return Ok(false) };
+        let next = File::open(self.storage, seal.next_index, &next.name, next.len())?;
+        Ok(next.first.is_some())
     }
 
     /// Where the log goes on behind the seal of its last segment.

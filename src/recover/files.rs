@@ -20,6 +20,9 @@ const STEP: u64 = 1 << 20;
 /// Sequence numbers above are refused, so that none overflows behind them.
 const MAX_FIRST_SEQUENCE: u64 = u64::MAX >> 1;
 
+/// The bytes of a file that say what it is: its header, and its first frame.
+pub(crate) const START_LEN: u64 = FIRST_FRAME + BEGIN_SIZE;
+
 /// The names in a directory that are the log's.
 pub(crate) struct Names {
     /// Index, name and length in bytes of each segment, in index order.
@@ -76,16 +79,29 @@ impl File {
     /// Opens the file `name` of `len` bytes, and reads its header and first frame.
     pub(crate) fn open(storage: &dyn Storage, index: u64, name: &str, len: u64) -> Result<Self> {
         let path = storage.path(name);
-        let damaged = |damage| Error::Damaged { path: path.clone(), at: 0, damage };
         if len < FIRST_FRAME {
-            return Err(damaged(Damage::FileLength));
+            return Err(Error::Damaged { path, at: 0, damage: Damage::FileLength });
         }
         let contents = Contents::open(storage, name, len)?;
-        let loaded = len.min(FIRST_FRAME + BEGIN_SIZE);
+        let loaded = len.min(START_LEN);
         contents.load(0..loaded)?;
-        let bytes = contents.bytes(0)[..FIRST_FRAME as usize].try_into();
-        let bytes = bytes.expect("a slice of a header's length");
-        let header = SegmentHeader::decode(bytes).map_err(|bad| match bad {
+        Self::read(path, index, name, len, &contents.bytes(0)[..loaded as usize])
+    }
+
+    /// The file at `path`, of `len` bytes, that starts with `bytes`: [`START_LEN`] of them, or
+    /// all there are.
+    pub(crate) fn read(
+        path: PathBuf,
+        index: u64,
+        name: &str,
+        len: u64,
+        bytes: &[u8],
+    ) -> Result<Self> {
+        let damaged = |damage| Error::Damaged { path: path.clone(), at: 0, damage };
+        let Some((header, bytes)) = bytes.split_first_chunk() else {
+            return Err(damaged(Damage::FileLength));
+        };
+        let header = SegmentHeader::decode(header).map_err(|bad| match bad {
             BadHeader::Version(version) => Error::UnsupportedVersion {
                 path: path.clone(),
                 version,
@@ -105,7 +121,6 @@ impl File {
             return Err(damaged(Damage::FileLength));
         }
         let name = name.to_owned();
-        let bytes = &contents.bytes(FIRST_FRAME)[..(loaded - FIRST_FRAME) as usize];
         let mut file = File { name, path, header, size, first: None, len };
         file.first = file.read_first(bytes)?;
         Ok(file)

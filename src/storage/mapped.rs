@@ -178,6 +178,10 @@ impl Region for MappedFile {
         self.read_through(range)
     }
 
+    fn copy(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        read_at(self.file()?, bytes, at)
+    }
+
     fn is_unshared(&self) -> io::Result<bool> {
         if !cfg!(unix) {
             return Ok(false);

@@ -119,6 +119,13 @@ pub(crate) trait Region: Debug + Send + Sync {
     /// signal later.
     fn load(&self, range: Range<u64>) -> io::Result<()>;
 
+    /// Copies the bytes from `at` on, of a file that somebody may be writing elsewhere. Not
+    /// for [`Access::View`].
+    fn copy(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        bytes.copy_from_slice(self.map().published(at..at + bytes.len() as u64));
+        Ok(())
+    }
+
     /// Stores the bytes of `range` again, so that their pages are dirty: a kernel
     /// that failed to write them believes them clean. Only while there are no
     /// writers.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged, Verify};
 
@@ -15,10 +16,14 @@ mapwal dump DIR [OPTION...]        the records: place, number, length, and what 
     --from LSN  --to LSN           those at or above, and below, a place
     --hex                          their bytes in hexadecimal
     --json                         a JSON object a line, bytes in hexadecimal
+    --follow                       then those that come, until they reach --to, or it is interrupted
 mapwal salvage DIR NEW [OPTION]    what is intact, into a new log, which gives it new places and numbers
     --segment-size BYTES           of the new log
 
-DIR is only read, without a lock: while a program writes the log, what is said of its end may be of two moments.
+DIR is only read, without a lock, and no writer is kept waiting. While a program writes the log, inspect and verify
+say how it was at a moment, and look again before they call anything wrong; dump and salvage are for one that nobody
+writes, but for dump --follow: it prints what was appended, be it durable or not, batches as a whole. What was given up
+before it was printed, or cut away after, is told, and it goes on behind.
 Exit: 0 all is sound, 1 something is damaged or was left out (of dump and salvage also what a crash cut short),
 2 the command is wrong, 3 DIR could not be read, or NEW not be written.";
 
@@ -182,6 +187,7 @@ struct Dump {
     to: Option<Lsn>,
     as_hex: bool,
     as_json: bool,
+    follow: bool,
 }
 
 impl Dump {
@@ -204,6 +210,10 @@ impl Dump {
                 }
                 ["--json", rest @ ..] => {
                     dump.as_json = true;
+                    rest
+                }
+                ["--follow", rest @ ..] => {
+                    dump.follow = true;
                     rest
                 }
                 [option @ ("--from" | "--to")] => {
@@ -234,6 +244,9 @@ impl Dump {
 }
 
 fn dump(directory: &Path, options: &Dump) -> Result<Found> {
+    if options.follow {
+        return follow(directory, options);
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let salvaged = Options::new().salvage(directory, |lsn, sequence, data| {
@@ -245,6 +258,39 @@ fn dump(directory: &Path, options: &Dump) -> Result<Found> {
     written?;
     out.flush()?;
     Ok(left_out(&salvaged))
+}
+
+/// Prints records as they come.
+fn follow(directory: &Path, options: &Dump) -> Result<Found> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut watch = Options::new().watch(directory, options.from)?;
+    let mut found = Found::Sound;
+    let mut at_most = Duration::ZERO;
+    while options.to.is_none_or(|to| watch.next_lsn() < to) {
+        match watch.next(at_most) {
+            Ok(Some(record)) if options.to.is_some_and(|to| record.lsn() >= to) => break,
+            Ok(Some(record)) => {
+                let line = options.line(record.lsn(), Some(record.sequence()), record.data());
+                writeln!(out, "{line}")?;
+                at_most = Duration::ZERO;
+            }
+            Ok(None) => {
+                out.flush()?; // all that is there, before it waits
+                at_most = Duration::from_secs(60);
+            }
+            Err(error @ (Error::Truncated { .. } | Error::CutAway { .. })) => {
+                out.flush()?;
+                eprintln!("mapwal: {error}");
+                found = Found::Damage;
+            }
+            Err(error) => {
+                out.flush()?;
+                return Err(error.into());
+            }
+        }
+    }
+    out.flush()?;
+    Ok(found)
 }
 
 /// Says what was skipped.

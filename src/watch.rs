@@ -1,0 +1,475 @@
+//! A live tail from outside: reads on in a log that another process writes.
+//!
+//! Takes no lock of the log's, and trusts nothing that it shares with the writer: it copies,
+//! then checks the copy. It goes from frame to frame, from a seal to the file that it names.
+//! Where that leads nowhere, a look at the whole directory says where the log goes on.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::format::{self, FRAME_HEADER, Kind, Reason, SEAL_SIZE};
+use crate::look;
+use crate::lsn::Lsn;
+use crate::recover::files::{self, File, First, START_LEN};
+use crate::recover::{self, Directory, Found, Verify};
+use crate::scan::{Content, START, Stop, Walk};
+use crate::storage::{Access, Region, Storage};
+
+/// The pauses between two looks for more, which grow while nothing comes.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(100);
+
+/// Bytes that are copied at a time, but for a frame that is longer.
+const STEP: u64 = 64 << 10;
+
+/// Follows a log that another process writes, or nobody: hands out what is there, and then
+/// every record as it comes. Made by [`Options::watch`](crate::Options::watch).
+///
+/// What it hands out is *published*, not necessarily durable: it survives the writer's death,
+/// and a power cut may take it away. The records of a batch are handed out when all are there.
+///
+/// It changes nothing and takes no lock of the log. It holds one file open, which the writer
+/// therefore removes rather than recycles when it is given up; and it looks for more again and
+/// again, at most 100 ms apart, since the writer does not know of it.
+///
+/// A log that is opened anew goes on in a new epoch: [`Watched::epoch`].
+#[derive(Debug)]
+pub struct Watch {
+    storage: Box<dyn Storage>,
+    /// What is below is passed over.
+    from: Lsn,
+    /// `None`: it is not known yet where to begin.
+    at: Option<At>,
+    copied: Copied,
+    /// Where the last record ends that was handed out.
+    handed_out: Lsn,
+    is_closed: bool,
+    noticed: Option<Notice>,
+    pause: Duration,
+}
+
+/// A record that a [`Watch`] hands out: a copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Watched<'a> {
+    lsn: Lsn,
+    sequence: u64,
+    epoch: u32,
+    data: &'a [u8],
+}
+
+impl<'a> Watched<'a> {
+    /// Where it is in the log.
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    /// Its number: 1 for the first record of the log, and one more for each.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Which opening of the log wrote it: 1 for the first, and more for each later one.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The bytes that were appended.
+    pub fn data(&self) -> &'a [u8] {
+        self.data
+    }
+}
+
+/// A place in a file that is open.
+#[derive(Debug)]
+struct At {
+    file: File,
+    first: First,
+    region: Box<dyn Region>,
+    /// Stands before the next frame.
+    walk: Walk,
+    /// All batches before this offset are known to be whole.
+    whole_to: u64,
+    /// Where the log goes on elsewhere, as far as that is known.
+    until: u64,
+}
+
+/// What was seen of the directory where there was nothing to read.
+#[derive(Debug, PartialEq, Eq)]
+struct Notice {
+    offset: u64,
+    stop: Stop,
+    is_listed: bool,
+    begun_above: Option<u64>,
+}
+
+/// What is read next, or why there is nothing; or that it cannot be known.
+type Attempt<T> = Result<std::result::Result<T, Stop>>;
+
+/// Where a record lies among the copied bytes.
+struct Place {
+    lsn: Lsn,
+    sequence: u64,
+    payload_len: usize,
+}
+
+impl Watch {
+    pub(crate) fn new(storage: Box<dyn Storage>, from: Lsn) -> Self {
+        Watch {
+            storage,
+            from,
+            at: None,
+            copied: Copied::default(),
+            handed_out: Lsn::NONE,
+            is_closed: false,
+            noticed: None,
+            pause: SHORTEST,
+        }
+    }
+
+    /// The next record; `None` if none comes within `at_most`. Abandoned claims are passed over.
+    ///
+    /// # Errors
+    ///
+    /// Two are told once, and the call after them goes on behind what they tell:
+    /// [`Error::Truncated`] if the log was truncated before it was read so far, with the head,
+    /// where it goes on; [`Error::CutAway`] if records that were handed out were cut away,
+    /// with the first place that was: what was handed out from there on is no longer in the log.
+    ///
+    /// [`Error::Foreign`] if another log took its place. [`Error::Damaged`] and all that
+    /// [`Options::inspect`](crate::Options::inspect) says, if there is no going on.
+    pub fn next(&mut self, at_most: Duration) -> Result<Option<Watched<'_>>> {
+        let deadline = Instant::now().checked_add(at_most);
+        let place = loop {
+            if let Some(place) = self.step()? {
+                break place;
+            }
+            let left =
+                deadline.map_or(LONGEST, |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(None);
+            }
+            thread::sleep(self.pause.min(left));
+            self.pause = LONGEST.min(self.pause * 2);
+        };
+        self.pause = SHORTEST;
+        let Place { lsn, sequence, payload_len } = place;
+        let epoch = self.at.as_ref().map_or(0, |at| at.walk.epoch());
+        let data = &self.copied.bytes[self.copied.behind_header..][..payload_len];
+        Ok(Some(Watched { lsn, sequence, epoch, data }))
+    }
+
+    /// Where the next record is looked for: all below was handed out or passed over.
+    pub fn next_lsn(&self) -> Lsn {
+        self.at.as_ref().map_or(self.from, |at| at.lsn().max(self.from))
+    }
+
+    /// Whether the log was closed behind what was handed out last: nothing comes before it is
+    /// opened again. A writer that died did not close it.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// The next record that is there, copied; `None` if there is none yet.
+    fn step(&mut self) -> Result<Option<Place>> {
+        loop {
+            let Some(at) = &mut self.at else {
+                if self.seek()? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            let (lsn, ordinal) = (at.lsn(), at.walk.at().ordinal);
+            let stop = match at.frame(&mut self.copied)? {
+                Ok((kind, content, payload_len)) => {
+                    self.is_closed =
+                        matches!(content, Content::State(s) if s.reason == Reason::Close);
+                    if matches!(kind, Kind::Record | Kind::More | Kind::Last) && lsn >= self.from {
+                        self.handed_out = at.lsn();
+                        let sequence = at.first.begin.first_sequence + u64::from(ordinal);
+                        return Ok(Some(Place { lsn, sequence, payload_len }));
+                    }
+                    continue;
+                }
+                Err(stop) => stop,
+            };
+            if !self.follow(stop)? && !self.turn(stop)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Begins in the file that holds the place to begin at. `false`: there is none yet.
+    fn seek(&mut self) -> Result<bool> {
+        let Directory::Log(found) = look::look(&*self.storage, Verify::Tail)? else {
+            return Ok(false);
+        };
+        let from = self.from.max(found.head);
+        let base = |index| found.size.base(index);
+        let above = found.links.partition_point(|link| base(link.header.index) <= from.0);
+        let Some(at) = self.enter_link(&found, above.saturating_sub(1))? else { return Ok(false) };
+        self.at = Some(at);
+        let asked = std::mem::replace(&mut self.from, from);
+        if asked != Lsn::NONE && asked < from {
+            return Err(Error::Truncated { lsn: asked, head: from });
+        }
+        Ok(true)
+    }
+
+    /// Goes on in the file that a seal names, if it follows. Most of a log is read so.
+    fn follow(&mut self, stop: Stop) -> Result<bool> {
+        let (Some(at), Stop::Sealed(seal)) = (&self.at, stop) else { return Ok(false) };
+        let next = self.enter(seal.next_index, Some(seal.next_salt))?;
+        let next = next.filter(|next| next.follows(at, at.lsn().0 + SEAL_SIZE));
+        let is_there = next.is_some();
+        if let Some(next) = next {
+            self.at = Some(next);
+        }
+        Ok(is_there)
+    }
+
+    /// Finds out whether the log goes on elsewhere. `true`: there is something to read.
+    fn turn(&mut self, stop: Stop) -> Result<bool> {
+        let at = self.at.as_ref().expect("it stopped somewhere");
+        let index = at.file.header.index;
+        let names = match files::names(&*self.storage) {
+            Ok(names) => names.segments,
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(false); // a file went while they were listed
+            }
+            Err(error) => return Err(error),
+        };
+        let is_there = |wanted| names.iter().any(|&(index, ..)| index == wanted);
+        // not another one of its name
+        let is_listed = self.enter(index, Some(at.file.header.salt))?.is_some();
+        let mut begun_above = None;
+        for &(above, ..) in names.iter().rev().take_while(|&&(above, ..)| above > index) {
+            if self.enter(above, None)?.is_some() {
+                begun_above = Some(above);
+                break;
+            }
+        }
+        let is_usual = match stop {
+            Stop::Unwritten => true,
+            Stop::Sealed(seal) => is_there(seal.next_index),
+            Stop::Unreadable(_) => false,
+        };
+        if is_listed && is_usual && begun_above.is_none() {
+            self.noticed = None;
+            return Ok(false); // at the tail
+        }
+        let notice = Notice { offset: at.walk.at().offset, stop, is_listed, begun_above };
+        if self.noticed.as_ref() == Some(&notice) {
+            return Ok(false); // nothing has changed since it was looked at
+        }
+        // it may have been written since it was found missing
+        let at = self.at.as_mut().expect("as above");
+        if at.peek(&mut self.copied)? != Err(stop) {
+            return Ok(true);
+        }
+        let goes_on = self.look(stop)?;
+        self.noticed = (!goes_on).then_some(notice);
+        Ok(goes_on)
+    }
+
+    /// Looks at the whole directory for where the log goes on behind the place where reading
+    /// stopped.
+    fn look(&mut self, stop: Stop) -> Result<bool> {
+        let Directory::Log(found) = look::look(&*self.storage, Verify::Tail)? else {
+            return Ok(false);
+        };
+        let at = self.at.as_mut().expect("it stopped somewhere");
+        let (header, offset) = (at.file.header, at.walk.at().offset);
+        if found.uuid != header.uuid {
+            let (path, other) = (at.file.path.clone(), self.storage.path(""));
+            return Err(Error::Foreign { path, other });
+        }
+        let sealed = if let Stop::Sealed(_) = stop { SEAL_SIZE } else { 0 };
+        let here = at.lsn().0 + sealed;
+        let links = &found.links;
+        let mine = links
+            .iter()
+            .position(|link| (link.header.index, link.header.salt) == (header.index, header.salt));
+        let Some(next) = links.iter().position(|link| link.header.index > header.index) else {
+            if mine.is_some() {
+                at.until = u64::MAX;
+                return Ok(false); // at the tail
+            }
+            // this file counts no more, and none follows it
+            let last = links.last().expect("a log has a segment");
+            let end = Lsn(found.size.base(last.header.index) + last.end.offset);
+            self.at = None;
+            self.from = self.from.max(end);
+            return self.cut_away(end);
+        };
+        if let Some(mine) = mine {
+            at.until = links[mine].end.offset;
+            if offset + sealed < at.until {
+                return match at.peek(&mut self.copied)? {
+                    // what follows this file shows that it was durable
+                    Err(stop @ (Stop::Unwritten | Stop::Unreadable(_))) => {
+                        Err(at.file.damaged(offset, recover::damage_at(stop)))
+                    }
+                    Ok(()) | Err(Stop::Sealed(_)) => Ok(true),
+                };
+            }
+        }
+        let Some(behind) = self.enter_link(&found, next)? else { return Ok(false) };
+        let at = self.at.as_mut().expect("as above");
+        let end = behind.first.begin.predecessor_end;
+        if behind.follows(at, end) && here < end {
+            at.until = end - at.file.lsn(0);
+            return Ok(true); // there is more in this file, which is held though it is given up
+        }
+        self.at = Some(behind);
+        if here < end && here < found.head.0 {
+            self.from = self.from.max(found.head);
+            return Err(Error::Truncated { lsn: Lsn(here), head: found.head });
+        }
+        self.cut_away(Lsn(end))
+    }
+
+    /// The log goes on behind `end`: tells it if more was handed out.
+    fn cut_away(&mut self, end: Lsn) -> Result<bool> {
+        let handed_out = std::mem::replace(&mut self.handed_out, end);
+        if handed_out > end { Err(Error::CutAway { lsn: end }) } else { Ok(true) }
+    }
+
+    /// The begin of a segment of the log.
+    fn enter_link(&self, found: &Found, i: usize) -> Result<Option<At>> {
+        let link = &found.links[i];
+        let at = self.enter(link.header.index, Some(link.header.salt))?;
+        let until = if i + 1 < found.links.len() { link.end.offset } else { u64::MAX };
+        Ok(at.map(|at| At { until, ..at }))
+    }
+
+    /// Opens a file at its begin. `None`: it has none yet, or is on its way elsewhere.
+    fn enter(&self, index: u64, salt: Option<u64>) -> Result<Option<At>> {
+        use std::io::ErrorKind::{NotFound, WouldBlock};
+        let name = format::file_name(index);
+        let path = self.storage.path(&name);
+        let region = match self.storage.open(&name, Access::Read) {
+            Err(error) if matches!(error.kind(), NotFound | WouldBlock) => return Ok(None),
+            region => region.map_err(|e| Error::io("open", &path, e))?,
+        };
+        let len = region.map().len();
+        let mut bytes = vec![0; len.min(START_LEN) as usize];
+        region.copy(0, &mut bytes).map_err(|e| Error::io("read", &path, e))?;
+        // what is wrong with it is told by those who look at it all
+        let Ok(file) = File::read(path, index, &name, len, &bytes) else { return Ok(None) };
+        let Some(first) = file.first else { return Ok(None) };
+        if salt.is_some_and(|salt| salt != file.header.salt) {
+            return Ok(None);
+        }
+        let walk = Walk::new(file.life(), START, 0);
+        Ok(Some(At { file, first, region, walk, whole_to: 0, until: u64::MAX }))
+    }
+}
+
+impl At {
+    /// Where the next frame is looked for.
+    fn lsn(&self) -> Lsn {
+        Lsn(self.file.lsn(self.walk.at().offset))
+    }
+
+    /// Whether this file goes on where `before` ends at `end`.
+    fn follows(&self, before: &At, end: u64) -> bool {
+        let (begin, before) = (self.first.begin, before.file.header);
+        (begin.predecessor_index, begin.predecessor_salt, begin.predecessor_end)
+            == (before.index, before.salt, end)
+    }
+
+    /// The next frame, which the walk then stands behind: what it is, and how long its payload
+    /// is.
+    fn frame(&mut self, copied: &mut Copied) -> Attempt<(Kind, Content, usize)> {
+        if let Err(stop) = self.peek(copied)? {
+            return Ok(Err(stop));
+        }
+        let mut walk = self.walk.clone();
+        let frame = match walk.step(copied.frame(self, self.walk.at().offset, false)?) {
+            Ok(frame) => (frame.kind, frame.content, frame.payload.len()),
+            Err(stop) => return Ok(Err(stop)),
+        };
+        self.walk = walk;
+        Ok(Ok(frame))
+    }
+
+    /// Whether there is a frame; of a batch, all of it.
+    fn peek(&mut self, copied: &mut Copied) -> Attempt<()> {
+        if self.walk.at().offset >= self.until {
+            return Ok(Err(Stop::Unwritten));
+        }
+        let mut ahead = self.walk.clone();
+        loop {
+            let mut stepped = ahead.clone();
+            let at = ahead.at().offset;
+            let mut step = stepped.step(copied.frame(self, at, false)?).map(|frame| frame.kind);
+            if let Err(Stop::Unwritten | Stop::Unreadable(_)) = step {
+                // of the copy: there may be more by now
+                stepped = ahead.clone();
+                step = stepped.step(copied.frame(self, at, true)?).map(|frame| frame.kind);
+            }
+            let kind = match step {
+                Ok(kind) => kind,
+                Err(stop) => return Ok(Err(stop)),
+            };
+            ahead = stepped;
+            if kind != Kind::More || ahead.at().offset <= self.whole_to {
+                break;
+            }
+        }
+        self.whole_to = self.whole_to.max(ahead.at().offset);
+        Ok(Ok(()))
+    }
+}
+
+/// Bytes of a file that were copied.
+#[derive(Debug, Default)]
+struct Copied {
+    bytes: Vec<u8>,
+    /// Of which file, and from which offset.
+    of: (u64, u64),
+    from: u64,
+    /// Where the payload of the last frame begins that was asked for.
+    behind_header: usize,
+}
+
+impl Copied {
+    /// The frame at `offset`, with whatever stands behind it; copied just now if `anew`.
+    fn frame(&mut self, at: &At, offset: u64, anew: bool) -> Result<&[u8]> {
+        let life = (at.file.header.index, at.file.header.salt);
+        let left = at.file.len().saturating_sub(offset);
+        if anew || self.of != life || !self.holds(offset, left.min(FRAME_HEADER as u64)) {
+            self.fill(at, offset, left.min(STEP))?;
+            self.of = life;
+        }
+        let payload_len = self
+            .from(offset)
+            .first_chunk()
+            .map_or(0, |&word| format::payload_len(u32::from_le_bytes(word)));
+        let size = format::frame_size(payload_len).min(left);
+        if !self.holds(offset, size) {
+            self.fill(at, offset, size.max(STEP).min(left))?;
+        }
+        self.behind_header = (offset - self.from) as usize + FRAME_HEADER;
+        Ok(self.from(offset))
+    }
+
+    fn holds(&self, offset: u64, len: u64) -> bool {
+        offset >= self.from && offset + len <= self.from + self.bytes.len() as u64
+    }
+
+    fn from(&self, offset: u64) -> &[u8] {
+        &self.bytes[(offset - self.from) as usize..]
+    }
+
+    fn fill(&mut self, at: &At, offset: u64, len: u64) -> Result<()> {
+        // which holds nothing, if it cannot be read
+        let mut bytes = std::mem::take(&mut self.bytes);
+        self.from = offset;
+        bytes.resize(len as usize, 0);
+        at.region.copy(offset, &mut bytes).map_err(|e| Error::io("read", &at.file.path, e))?;
+        self.bytes = bytes;
+        Ok(())
+    }
+}
