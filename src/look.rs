@@ -51,3 +51,154 @@ fn what_is_wrong(found: &Result<Directory>) -> Option<String> {
         Ok(Directory::Empty { .. }) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::fmt;
+    use std::io;
+    use std::path::PathBuf;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::error::Damage;
+    use crate::format::file_name;
+    use crate::storage::{Access, FlushMethod, Region};
+    use crate::{Options, Wal};
+
+    /// A directory to which something happens before a file of it is opened, and after it was
+    /// listed.
+    struct Restless<'a> {
+        inner: crate::storage::Directory,
+        before_open: &'a (dyn Fn(&str) + Sync),
+        listed: Mutex<Vec<Box<dyn FnOnce() + Send + 'a>>>,
+    }
+
+    impl fmt::Debug for Restless<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.inner.fmt(f)
+        }
+    }
+
+    impl Storage for Restless<'_> {
+        fn path(&self, name: &str) -> PathBuf {
+            self.inner.path(name)
+        }
+        fn lock(&self) -> io::Result<Box<dyn Any + Send + Sync>> {
+            panic!("looking takes no lock")
+        }
+        fn list(&self) -> io::Result<Vec<(String, u64)>> {
+            let list = self.inner.list();
+            let next = self.listed.lock().unwrap().pop();
+            if let Some(happens) = next {
+                happens();
+            }
+            list
+        }
+        fn create(&self, _: &str, _: u64) -> io::Result<Box<dyn Region>> {
+            panic!("looking changes nothing")
+        }
+        fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn Region>> {
+            assert_ne!(access, Access::Write);
+            (self.before_open)(name);
+            self.inner.open(name, access)
+        }
+        fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+            panic!("looking changes nothing")
+        }
+        fn remove(&self, _: &str) -> io::Result<()> {
+            panic!("looking changes nothing")
+        }
+        fn sync_names(&self) -> io::Result<()> {
+            panic!("looking changes nothing")
+        }
+        fn names_are_durable(&self) -> bool {
+            true
+        }
+    }
+
+    struct Log {
+        path: PathBuf,
+        wal: Wal,
+    }
+
+    impl Log {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("mapwal-look-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            let wal = Options::new().segment_size(64 << 10).open(&path).unwrap();
+            wal.commit(b"a record").unwrap();
+            Log { path, wal }
+        }
+
+        fn restless<'a>(
+            &'a self,
+            before_open: &'a (dyn Fn(&str) + Sync),
+            listed: Vec<Box<dyn FnOnce() + Send + 'a>>,
+        ) -> Restless<'a> {
+            let inner = crate::storage::Directory::new(&self.path, FlushMethod::Range);
+            Restless { inner, before_open, listed: Mutex::new(listed) }
+        }
+    }
+
+    impl Drop for Log {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+
+    fn ended(found: Result<Directory>) -> Ended {
+        found.unwrap().report().unwrap().ended
+    }
+
+    #[test]
+    fn what_was_made_durable_behind_the_walk_is_no_damage() {
+        let log = Log::new("commits");
+        let commit = |name: &str| {
+            if name == file_name(1) {
+                log.wal.commit(b"one").unwrap();
+                log.wal.commit(b"two").unwrap(); // its mark proves that the first was durable
+            }
+        };
+        let storage = log.restless(&commit, Vec::new());
+        let alone = recover::recover(&storage, Verify::All);
+        assert!(matches!(alone, Err(Error::Damaged { damage: Damage::Hole, .. })), "{alone:?}");
+        assert_eq!(ended(look(&storage, Verify::All)), Ended::Unclosed);
+    }
+
+    #[test]
+    fn a_file_that_goes_while_it_is_looked_at_is_looked_for_again() {
+        let log = Log::new("goes");
+        let spare = (2..99).map(|index| log.path.join(file_name(index)));
+        let there = loop {
+            // it is made in the background
+            match spare.clone().find(|path| path.exists()) {
+                Some(path) => break path,
+                None => thread::sleep(SHORTEST),
+            }
+        };
+        let away = log.path.join("away");
+        let goes = || std::fs::rename(&there, &away).unwrap();
+        let storage = log.restless(&|_| {}, vec![Box::new(goes)]);
+        assert_eq!(ended(look(&storage, Verify::All)), Ended::Unclosed);
+    }
+
+    #[test]
+    fn what_stays_wrong_is_told() {
+        let log = Log::new("stays");
+        log.wal.commit(b"behind it").unwrap(); // its mark proves that the first was durable
+        let path = log.path.join(file_name(1));
+        let bytes = std::fs::read(&path).unwrap();
+        let payload = bytes.windows(8).position(|bytes| bytes == b"a record").unwrap();
+        // in place: the writer has it mapped
+        let mut file = std::fs::File::options().write(true).open(&path).unwrap();
+        io::Seek::seek(&mut file, io::SeekFrom::Start(payload as u64)).unwrap();
+        io::Write::write_all(&mut file, b"A").unwrap();
+        let found = look(&log.restless(&|_| {}, Vec::new()), Verify::All);
+        let Err(Error::Damaged { at, damage: Damage::Check, .. }) = found else {
+            panic!("{found:?}")
+        };
+        assert_eq!(at, payload as u64 - 16);
+    }
+}

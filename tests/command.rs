@@ -4,8 +4,9 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use common::{SEGMENT, TempDir, append_all, segments, small, snapshot, texts};
 use mapwal::{Error, Lsn, Wal};
@@ -187,6 +188,84 @@ fn a_log_that_is_open_for_writing_is_looked_at_without_its_lock() {
     assert!(said.starts_with("sound: 301 records in "), "{said}");
     wal.commit(b"and one").unwrap();
     assert_eq!(texts(&wal).len(), 302);
+}
+
+/// Follows a log until it has printed `lines`, which it returns.
+fn followed(
+    directory: &Path,
+    options: &[&str],
+    lines: usize,
+    meanwhile: impl FnOnce(),
+) -> Vec<String> {
+    let mut following = Command::new(env!("CARGO_BIN_EXE_mapwal"))
+        .args([&["dump", directory.to_str().unwrap(), "--follow"], options].concat())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    meanwhile();
+    let said = BufReader::new(following.stdout.take().unwrap()).lines();
+    let said: Vec<_> = said.take(lines).map(|line| line.unwrap()).collect();
+    following.kill().unwrap();
+    following.wait().unwrap();
+    said
+}
+
+#[test]
+fn a_dump_follows_a_log_that_another_process_writes() {
+    let directory = TempDir::new();
+    let mut lsns = log(&directory);
+    let wal = open(&directory);
+    let said = followed(&directory, &[], 600, || {
+        lsns.extend(append_all(&wal, (0..300).map(|i| format!("late {i} {}", "x".repeat(500)))));
+    });
+    assert_eq!(said.len(), 600);
+    for (i, line) in said.iter().enumerate() {
+        assert!(line.starts_with(&format!("{} {} ", lsns[i], i + 1)), "{line}");
+    }
+    let from = lsns[599].to_string();
+    let said = followed(&directory, &["--json", "--from", &from], 2, || {
+        wal.append(b"the last").unwrap();
+    });
+    assert!(said[0].contains(r#""sequence":600,"#) && said[1].contains(r#""sequence":601,"#));
+}
+
+#[test]
+fn a_dump_that_follows_ends_where_it_is_told_to() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    let wal = open(&directory);
+    let (from, to) = (lsns[10].to_string(), lsns[12].to_string());
+    let dump = ["dump", directory.to_str().unwrap(), "--follow", "--from", &from, "--to"];
+    let output = mapwal(&[&dump[..], &[&to]].concat());
+    assert_eq!(output.status.code(), Some(SOUND));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
+    let end = wal.next_lsn().to_string(); // where nothing is yet
+    let output = mapwal(&[&dump[..], &[&end]].concat());
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 290);
+    wal.truncate_before(lsns[290]).unwrap();
+    let output = mapwal(&[&dump[..], &[&end]].concat());
+    assert_eq!(output.status.code(), Some(DAMAGE));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("is below the head of the log"), "{said}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 10);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_dump_that_follows_ends_quietly_when_nobody_reads_on() {
+    let directory = TempDir::new();
+    log(&directory);
+    let mut following = Command::new(env!("CARGO_BIN_EXE_mapwal"))
+        .args(["dump", directory.to_str().unwrap(), "--follow"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(following.stdout.take());
+    // it may have come to the tail, and notices with the next record
+    open(&directory).append(b"one more").unwrap();
+    let output = following.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(SOUND), Vec::new()));
 }
 
 #[test]

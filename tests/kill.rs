@@ -369,7 +369,7 @@ fn what_append_returned_survives_sigkill() {
     let mut directory = TempDir::new();
     let mut before = BTreeMap::new();
     let mut looker = None::<Looker>;
-    let mut looked = vec![0; 6];
+    let mut looked = [0; 6];
     let mut add = |looked_now: Vec<u64>| {
         looked.iter_mut().zip(looked_now).for_each(|(all, now)| *all += now);
     };
@@ -416,7 +416,7 @@ fn what_append_returned_survives_sigkill() {
         "{kills} times: {noted_in_all} appends had returned, {behind_in_all} of them behind one in \
          the middle; {found_in_all} records were read"
     );
-    let [looks, busy, torn, watched, busy_watching, overtaken] = looked[..] else { panic!() };
+    let [looks, busy, torn, watched, busy_watching, overtaken] = looked;
     println!(
         "looked at {looks} times meanwhile: {torn} times torn, {busy} times it changed too fast; \
          watched {watched} records, overtaken by truncation {overtaken} times, too fast \
