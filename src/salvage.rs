@@ -87,8 +87,9 @@ pub(crate) fn salvage<'v>(
         };
         sealed = salvage.file(file, until, first_sequence);
         let next = |index| files.iter().find(|file| file.header.index == index);
-        match (sealed, files.get(k + 1)) {
-            (Some((index, ..)), None) if next(index).is_none() => salvage.miss(index, file),
+        let is_last = files[k + 1..].iter().all(|behind| behind.first.is_none());
+        match sealed {
+            Some((index, ..)) if is_last && next(index).is_none() => salvage.miss(index, file),
             _ => {}
         }
     }
