@@ -875,26 +875,3 @@ fn a_directory_that_cannot_be_synced_is_not_filled_with_files() {
         assert!(files <= 5, "{files} files, of which one may be on its way");
     }
 }
-
-#[test]
-fn a_cut_of_all_that_was_not_durable_did_not_happen_whoever_truncates_beside_it() {
-    for life in 0..600 {
-        let disk = Disk::new();
-        let wal = small().open_on(&disk).unwrap();
-        let first = wal.commit(b"one").unwrap();
-        wal.commit(b"two").unwrap();
-        wal.truncate_before(first).unwrap();
-        thread::scope(|scope| {
-            scope.spawn(|| (0..100).try_for_each(|_| wal.truncate_before(first)));
-            disk.lose_after(1 + life % 12);
-            let _ = wal.truncate_from(first);
-        });
-        disk.lose();
-        drop(wal);
-        for number in 0..6 {
-            let wal = small().open_on(&disk.crash(6 * life + number)).unwrap();
-            let left = texts(&wal);
-            assert!(left.is_empty() || left == ["one", "two"], "{left:?}");
-        }
-    }
-}
