@@ -57,17 +57,6 @@ pub enum Error {
         named_by: PathBuf,
     },
 
-    /// The log is torn, and whether anything behind the torn place had been
-    /// acknowledged could not be decided with bounded work. Nothing was cut.
-    /// Read what is intact with [`Options::salvage`](crate::Options::salvage).
-    #[error("{} is unreadable at byte {at}, and it cannot be proved that nothing durable is lost; salvage what is intact", .path.display())]
-    Undecided {
-        /// The file with the torn place.
-        path: PathBuf,
-        /// Where in the file.
-        at: u64,
-    },
-
     /// A segment was written by a newer version of this library.
     #[error("{} has format version {version}; this library reads up to {supported}: update it", .path.display())]
     UnsupportedVersion {

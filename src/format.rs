@@ -128,6 +128,8 @@ const WORD: usize = 0; // kind and length
 const CHECK: usize = WORD + size_of::<u32>();
 const ORDINAL: usize = CHECK + size_of::<u32>();
 const MARK: usize = ORDINAL + size_of::<u32>();
+/// Where [`Tag`] lies in a frame, and what is checksummed of its bytes begins.
+pub(crate) const TAG: usize = ORDINAL;
 /// The size of a frame's header; the payload follows.
 pub(crate) const FRAME_HEADER: usize = MARK + size_of::<u32>();
 const _: () = assert!(FRAME_HEADER as u64 % ALIGN == 0);
@@ -250,12 +252,6 @@ pub(crate) fn seed(salt: u64, epoch: u32) -> u32 {
 #[inline]
 pub(crate) fn check(seed: u32, word: u32, lsn: u64, tag: Tag, payload: &[u8]) -> u32 {
     sys::crc32c_frame(seed ^ word, [lsn, tag.0], payload)
-}
-
-/// The same before its payload.
-#[inline]
-pub(crate) fn check_of_header(seed: u32, word: u32, lsn: u64, tag: Tag) -> u32 {
-    !sys::crc32c_steps(seed ^ word, [lsn, tag.0])
 }
 
 /// The part of a frame's header behind its word.

@@ -11,6 +11,7 @@ pub(crate) mod search;
 mod tests;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use chain::{Broken, Chain, Chains};
@@ -221,12 +222,9 @@ fn empty(storage: &dyn Storage, files: &[File], mut dead: Vec<String>) -> Result
         if files.len() > 1 || lowest.header.index > 1 {
             return Err(lowest.damaged(FIRST_FRAME, Damage::Begin));
         }
-        match decide::search(storage, lowest, START, lowest.lsn(FIRST_FRAME), &Epochs::new([], 1))?
-        {
+        let epochs = Epochs { named: &BTreeSet::new(), least: 1 };
+        match decide::search(storage, lowest, START, lowest.lsn(FIRST_FRAME), epochs)? {
             Proof::Durable => return Err(lowest.damaged(FIRST_FRAME, Damage::Begin)),
-            Proof::Undecided => {
-                return Err(Error::Undecided { path: lowest.path.clone(), at: FIRST_FRAME });
-            }
             Proof::None => dead.push(lowest.name.clone()),
         }
     }

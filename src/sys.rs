@@ -8,7 +8,7 @@ use std::io;
 
 #[path = "sys/crc.rs"] // the models take this file in from elsewhere
 mod crc;
-pub(crate) use crc::crc32c_frame;
+pub(crate) use crc::{CRC32C_POLYNOMIAL, crc32c_frame};
 
 /// The bytes that are checksummed on this thread, counted where that is done: for tests that bound
 /// it.

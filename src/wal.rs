@@ -64,7 +64,7 @@ impl Options {
     /// # Errors
     ///
     /// [`Error::Locked`] if it is open for writing elsewhere; [`Error::Damaged`],
-    /// [`Error::Missing`], [`Error::Undecided`], [`Error::Foreign`] and
+    /// [`Error::Missing`], [`Error::Foreign`] and
     /// [`Error::UnsupportedVersion`] for what lies in the directory, which is then
     /// left as it is; [`Error::OutOfPlaces`] for a log that was opened 2^32 times;
     /// [`Error::InvalidOption`]; [`Error::Io`].

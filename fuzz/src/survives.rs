@@ -93,7 +93,6 @@ fn is_about_the_files(error: &Error) {
         error,
         Error::Damaged { .. }
             | Error::Missing { .. }
-            | Error::Undecided { .. }
             | Error::Foreign { .. }
             | Error::UnsupportedVersion { .. }
     );

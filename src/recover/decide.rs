@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::chain::Chain;
 use super::damage_at;
 use super::files::{Contents, File};
-use super::search::{Epochs, Outcome, Search};
+use super::search::{Epochs, Search};
 use super::walk::{self, Walked};
 use super::{Ended, Found, Link, Next, Recovery, SegmentReport, Writers};
 use crate::error::{Damage, Error, Result};
@@ -19,7 +19,6 @@ use crate::trail::Trail;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Proof {
     Durable,
-    Undecided,
     None,
 }
 
@@ -27,7 +26,6 @@ pub(super) enum Proof {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
     Damaged,
-    Undecided,
     Torn(Damage),
     Tail,
 }
@@ -35,7 +33,6 @@ enum Verdict {
 fn verdict(stop: Stop, proof: Proof) -> Verdict {
     match (stop, proof) {
         (_, Proof::Durable) => Verdict::Damaged, // it was durable once: not a crash
-        (_, Proof::Undecided) => Verdict::Undecided, // too much to search: refuse rather than cut
         // a write the crash cut short; never promised
         (Stop::Unreadable(damage), Proof::None) => Verdict::Torn(damage),
         // nothing more was written, here or in the file that the seal names
@@ -49,16 +46,15 @@ pub(super) fn search(
     file: &File,
     from: Place,
     above: u64,
-    epochs: &Epochs,
+    epochs: Epochs<'_>,
 ) -> Result<Proof> {
     let contents = file.contents(storage)?;
     if is_zero(&contents, from.offset..file.len())? {
         return Ok(Proof::None); // nearly always
     }
     Ok(match Search::new(file.life(), contents.bytes(0)).proof(from, above, epochs) {
-        Outcome::Frame(_) => Proof::Durable,
-        Outcome::Undecided => Proof::Undecided,
-        Outcome::Nothing => Proof::None,
+        Some(_) => Proof::Durable,
+        None => Proof::None,
     })
 }
 
@@ -113,9 +109,6 @@ impl Recovered<'_> {
         }
         let ended = match verdict(walked.stop, proof) {
             Verdict::Damaged => return Err(self.lost(last, walked, next, witness)),
-            Verdict::Undecided => {
-                return Err(Error::Undecided { path: file.path.clone(), at: walked.at });
-            }
             Verdict::Torn(damage) => {
                 let contents = file.contents(self.storage)?;
                 contents.load(end.place.offset..end.place.offset + STATE_SIZE)?;
@@ -140,8 +133,7 @@ impl Recovered<'_> {
             }
         }
         let named = self.walks.iter().flatten().flat_map(|walked| walked.trail.epochs());
-        let epochs = Epochs::new(named, walked.end.epoch);
-        let mut proof = (Proof::None, last);
+        let epochs = Epochs { named: &named.collect(), least: walked.end.epoch };
         // nothing is ever written behind a seal
         let sealed = matches!(walked.stop, Stop::Sealed(_));
         let next = match walked.stop {
@@ -160,16 +152,10 @@ impl Recovered<'_> {
             (last..self.files.len()).skip(sealed as usize).filter(may_hold).collect();
         let found = walk::at_once(&looked_into, |k| {
             let from = self.walks[k].as_ref().map_or(START, |walked| walked.end.place);
-            search(self.storage, &self.files[k], from, tail, &epochs)
+            search(self.storage, &self.files[k], from, tail, epochs)
         })?;
-        for (k, found) in found {
-            match found {
-                Proof::Durable => return Ok((Proof::Durable, k)),
-                Proof::Undecided => proof = (Proof::Undecided, k),
-                Proof::None => {}
-            }
-        }
-        Ok(proof)
+        let proof = found.into_iter().find(|&(_, proof)| proof == Proof::Durable);
+        Ok(proof.map_or((Proof::None, last), |(k, proof)| (proof, k)))
     }
 
     /// Whether the log goes on by now where the walk of its last segment stopped.
@@ -317,16 +303,13 @@ mod tests {
 
     #[test]
     fn every_case_of_the_table() {
-        use Proof::{Durable, None, Undecided};
+        use Proof::{Durable, None};
         let sealed = Stop::Sealed(Seal { next_index: 2, next_salt: 3 });
         let torn = Stop::Unreadable(Damage::Check);
         for (stop, proof, expected) in [
             (Stop::Unwritten, Durable, Verdict::Damaged),
             (torn, Durable, Verdict::Damaged),
             (sealed, Durable, Verdict::Damaged),
-            (Stop::Unwritten, Undecided, Verdict::Undecided),
-            (torn, Undecided, Verdict::Undecided),
-            (sealed, Undecided, Verdict::Undecided),
             (Stop::Unwritten, None, Verdict::Tail),
             (torn, None, Verdict::Torn(Damage::Check)),
             (sealed, None, Verdict::Tail),

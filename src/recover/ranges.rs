@@ -1,95 +1,106 @@
-//! The checksum of any range of a file, for little more than a block of it: what may be
+//! What the checksum of any range of a file began with, for the work of a few bytes: what may be
 //! a frame in a file's older bytes says itself how long it is, and says it often.
 //!
-//! CRC is linear: the checksum of a range is that of all up to its end, less that of all
-//! before it, shifted by the range's length. As in zlib's `crc32_combine`, by Mark Adler.
+//! CRC is linear, and each of its steps can be taken back. The state behind a range is that
+//! behind all bytes up to its end, with the difference made by what it began with: moved over as
+//! many zeros as the range has bytes. As in zlib's `crc32_combine`, by Mark Adler, but backwards.
 
-/// Bytes between two places whose checksum from the start is kept: so few that every second place
-/// of a file may look like a frame before a search of it has used up what it may checksum, for an
-/// eighth of the file's size in memory.
-const BLOCK: usize = 32;
+use std::ops::Range;
+use std::sync::LazyLock;
 
-/// A range that is not longer is checksummed as soon.
-pub(super) const SHORT: u64 = 512;
+use crate::format::{FRAME_HEADER, MAX_RECORD};
+use crate::sys;
 
-/// The checksums of everything up to each block of some bytes.
+/// Bytes between two places whose state is kept: for a quarter of the file's size in memory, and
+/// so few that every place of a file may look like a frame.
+const BLOCK: usize = 2 * size_of::<u64>();
+
+/// The raw states of a checksum that begins with 0, up to each block of some bytes.
 #[derive(Debug)]
 pub(super) struct Ranges<'a> {
     /// Of the file.
     start: usize,
     bytes: &'a [u8],
     up_to_block: Vec<u32>,
-    shifts: Shifts,
 }
 
 impl<'a> Ranges<'a> {
     /// Looks once at all of `bytes` from `start` on.
     pub(super) fn new(bytes: &'a [u8], start: usize) -> Self {
         let bytes = &bytes[start..];
-        let mut up_to_block = vec![0];
+        let mut up_to_block = Vec::with_capacity(bytes.len() / BLOCK + 1);
+        let mut state = 0;
+        up_to_block.push(state);
         for block in bytes.chunks_exact(BLOCK) {
-            let before = up_to_block.last().expect("it begins with one");
-            up_to_block.push(append(*before, block));
+            state = behind(state, block);
+            up_to_block.push(state);
         }
-        Ranges { start, bytes, up_to_block, shifts: Shifts::new() }
+        Ranges { start, bytes, up_to_block }
     }
 
-    /// What `crc32c_append` says of `len` bytes from `at` on.
-    pub(super) fn append(&self, crc: u32, at: usize, len: usize) -> u32 {
-        let at = at - self.start;
-        let before = self.up_to(at);
-        self.shifts.shift(crc ^ before, len) ^ self.up_to(at + len)
-    }
-
-    /// The bytes that [`append`](Self::append) looks at for that.
-    pub(super) fn looked_at(&self, at: usize, len: usize) -> u64 {
-        let at = at - self.start;
-        (at % BLOCK + (at + len) % BLOCK) as u64
+    /// The raw state that a checksum over `range` of the file begins with, if it ends with `end`.
+    pub(super) fn began_with(&self, end: u32, range: Range<usize>) -> u32 {
+        let (from, to) = (range.start - self.start, range.end - self.start);
+        self.up_to(from) ^ back_over_zeros(end ^ self.up_to(to), range.len())
     }
 
     fn up_to(&self, end: usize) -> u32 {
         let block = end / BLOCK;
-        append(self.up_to_block[block], &self.bytes[block * BLOCK..end])
+        behind(self.up_to_block[block], &self.bytes[block * BLOCK..end])
     }
 }
 
-/// The checksum of what comes behind `crc`, over these bytes.
-fn append(crc: u32, bytes: &[u8]) -> u32 {
+/// What [`sys::crc32c_step`] over `word` began with, if it ends with `end`.
+pub(super) fn step_began_with(end: u32, word: u64) -> u32 {
+    back_over_zeros(end ^ sys::crc32c_step(0, word), size_of::<u64>())
+}
+
+/// The raw state behind these bytes, which are a block at most.
+fn behind(state: u32, bytes: &[u8]) -> u32 {
     #[cfg(test)]
-    crate::sys::counted::add(bytes.len());
-    crc32c::crc32c_append(crc, bytes)
+    sys::counted::add(bytes.len());
+    let (words, rest) = bytes.split_at(bytes.len() & !(size_of::<u64>() - 1));
+    let word_of = |word: &[u8]| u64::from_le_bytes(word.try_into().expect("a chunk of a word"));
+    let words = words.chunks_exact(size_of::<u64>()).map(word_of);
+    let state = words.fold(state, sys::crc32c_step);
+    if rest.is_empty() { state } else { !crc32c::crc32c_append(!state, rest) }
 }
 
-/// A linear map of 32 bits: what it makes of each.
-type Matrix = [u32; 32];
+/// A linear map of 32 bits: what it makes of each byte of them.
+type Linear = [[u32; 256]; 4];
 
-/// What so many zero bytes do to a checksum, by powers of two.
-#[derive(Debug)]
-struct Shifts([Matrix; usize::BITS as usize]);
+/// The powers of two in the length of a frame.
+const POWERS: usize = (FRAME_HEADER + MAX_RECORD).ilog2() as usize + 1;
 
-impl Shifts {
-    fn new() -> Self {
-        let zero_byte =
-            |i: usize| crc32c::crc32c_append(!(1u32 << i), &[0]) ^ crc32c::crc32c_append(!0, &[0]);
-        let mut shifts = [std::array::from_fn(zero_byte); usize::BITS as usize];
-        for power in 1..shifts.len() {
-            let half = shifts[power - 1];
-            shifts[power] = half.map(|bits| times(&half, bits));
-        }
-        Shifts(shifts)
+/// What takes a state back over 1, 2, 4 ... zero bytes.
+static BACK: LazyLock<[Linear; POWERS]> = LazyLock::new(|| {
+    let mut back = [[[0; 256]; 4]; POWERS];
+    back[0] = linear(back_over_a_zero);
+    for power in 1..back.len() {
+        let half = back[power - 1];
+        back[power] = linear(|state| image(&half, image(&half, state)));
     }
+    back
+});
 
-    fn shift(&self, crc: u32, len: usize) -> u32 {
-        let powers = self.0.iter().enumerate().filter(|&(power, _)| len >> power & 1 == 1);
-        powers.fold(crc, |crc, (_, matrix)| times(matrix, crc))
-    }
+fn back_over_a_zero(state: u32) -> u32 {
+    (0..8).fold(state, |state, _| match state >> 31 {
+        0 => state << 1,
+        _ => (state ^ sys::CRC32C_POLYNOMIAL) << 1 | 1,
+    })
 }
 
-fn times(matrix: &Matrix, bits: u32) -> u32 {
-    matrix
-        .iter()
-        .enumerate()
-        .fold(0, |sum, (i, column)| sum ^ (column & 0u32.wrapping_sub(bits >> i & 1)))
+fn linear(map: impl Fn(u32) -> u32) -> Linear {
+    std::array::from_fn(|i| std::array::from_fn(|byte| map((byte as u32) << (8 * i))))
+}
+
+fn image(map: &Linear, state: u32) -> u32 {
+    map.iter().zip(state.to_le_bytes()).fold(0, |sum, (of_byte, byte)| sum ^ of_byte[byte as usize])
+}
+
+fn back_over_zeros(state: u32, len: usize) -> u32 {
+    let powers = BACK.iter().enumerate().filter(|&(power, _)| len >> power & 1 == 1);
+    powers.fold(state, |state, (_, map)| image(map, state))
 }
 
 #[cfg(test)]
@@ -97,14 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_range_has_the_checksum_of_its_bytes() {
+    fn every_checksum_began_with_what_it_did() {
         let bytes: Vec<u8> = (0..3000u32).map(|i| (i * i / 7) as u8).collect();
-        let ranges = Ranges::new(&bytes, 100);
-        for at in (100..=3000).step_by(61) {
+        let ranges = Ranges::new(&bytes, 96);
+        for at in (96..=3000).step_by(61) {
             for len in (0..=3000 - at).step_by(37) {
-                let expected = crc32c::crc32c_append(0x1234_5678, &bytes[at..at + len]);
-                assert_eq!(ranges.append(0x1234_5678, at, len), expected, "{len} bytes at {at}");
+                let range = at..at + len;
+                let end = !crc32c::crc32c_append(!0x1234_5678, &bytes[range.clone()]);
+                assert_eq!(ranges.began_with(end, range), 0x1234_5678, "{len} bytes at {at}");
             }
         }
+        assert_eq!(step_began_with(sys::crc32c_step(0x1234_5678, 99), 99), 0x1234_5678);
     }
 }

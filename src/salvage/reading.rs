@@ -4,18 +4,19 @@
 use std::ops::Range;
 
 use super::{Salvage, Sealed};
-use crate::error::{Damage, Error};
-use crate::format::{ALIGN, FIRST_FRAME, Kind};
+use crate::error::Damage;
+use crate::format::{self, ALIGN, FIRST_FRAME, FRAME_HEADER, FrameHeader, Kind};
 use crate::lsn::Lsn;
 use crate::recover::files::{Contents, File};
-use crate::recover::search::{Epochs, Hit, Outcome, Search};
+use crate::recover::search::{Epochs, Hit, Search};
 use crate::scan::{Content, Frame, Place, START, Stop, Walk};
 
 /// What bad media takes at a time.
 const PAGE: u64 = 4096;
 
-/// How many of the epochs that states name are tried behind a break.
-const MAX_EPOCHS: usize = 256;
+/// How often the size of a file may be checksummed in vain: what is more is a file that was made to
+/// be salvaged for ever.
+const MAX_IN_VAIN: u64 = 4;
 
 impl Salvage<'_> {
     /// One file, up to `until`.
@@ -73,12 +74,16 @@ impl Salvage<'_> {
         whole: bool,
     ) -> Result<Option<Sealed>, Break> {
         let Stretch { file, bytes, until, .. } = stretch;
-        let mut search = Search::new(file.life(), bytes);
+        let mut breaks = Breaks {
+            search: Search::new(file.life(), bytes),
+            bytes,
+            left: bytes.len() as u64 * MAX_IN_VAIN,
+        };
         let mut walk = Walk::new(file.life(), at.place, at.epoch);
         if !whole {
             let lost = if at.place == START { Damage::Begin } else { Damage::Check };
             let from = at.place.offset;
-            walk = self.resume(&stretch, &mut search, from, at, Stop::Unreadable(lost))?;
+            walk = self.resume(&stretch, &mut breaks, from, at, Stop::Unreadable(lost))?;
         }
         loop {
             if walk.at().offset >= until {
@@ -92,9 +97,8 @@ impl Salvage<'_> {
                     return Ok(sequence.map(|next| (seal.next_index, seal.next_salt, next)));
                 }
                 Err(stop) => {
-                    search.count_stop(walk.at().offset);
-                    let at = Break::behind(&walk);
-                    walk = self.resume(&stretch, &mut search, batch.at().offset, at, stop)?;
+                    let at = breaks.behind(&walk);
+                    walk = self.resume(&stretch, &mut breaks, batch.at().offset, at, stop)?;
                 }
             }
         }
@@ -142,7 +146,7 @@ impl Salvage<'_> {
     fn resume(
         &mut self,
         stretch: &Stretch<'_>,
-        search: &mut Search<'_>,
+        breaks: &mut Breaks<'_>,
         from: u64,
         mut at: Break,
         stop: Stop,
@@ -153,29 +157,23 @@ impl Salvage<'_> {
             Stop::Unreadable(damage) => damage,
             Stop::Unwritten | Stop::Sealed(_) => Damage::Hole,
         };
-        let (to, cause, next) = loop {
-            // as many as a log that was opened now and then has: a file may name millions
-            let epochs = self.epochs.range(at.epoch..).copied().take(MAX_EPOCHS);
-            let epochs = Epochs::new(epochs, at.epoch);
-            match search.frame(at.place, &epochs) {
-                Outcome::Frame(hit) if hit.place.offset < until => {
+        let next = loop {
+            let epochs = Epochs { named: &self.epochs, least: at.epoch };
+            match breaks.search.frame(at.place, epochs) {
+                Some(hit) if hit.place.offset < until && breaks.left > 0 => {
                     let mut walk = Walk::new(file.life(), hit.place, hit.epoch);
                     if stretch.pass_partial_batch(&mut walk, &hit) {
-                        break (walk.at().offset, file.damaged(from, damage), Some(walk));
+                        break Some(walk);
                     }
-                    search.count_stop(walk.at().offset);
-                    at = Break::behind(&walk);
-                }
-                Outcome::Undecided => {
-                    break (end, Error::Undecided { path: file.path.clone(), at: from }, None);
+                    at = breaks.behind(&walk);
                 }
                 // a log's tail, or a spare
-                Outcome::Nothing if stop == Stop::Unwritten || from == FIRST_FRAME => {
-                    return Err(at.at(end));
-                }
-                _ => break (until.min(end), file.damaged(from, damage), None),
+                None if stop == Stop::Unwritten || from == FIRST_FRAME => return Err(at.at(end)),
+                _ => break None,
             }
         };
+        let to = next.as_ref().map_or(until.min(end), |walk| walk.at().offset);
+        let cause = file.damaged(from, damage);
         self.skip(file.path.clone(), from..to.max(from), cause);
         next.ok_or(at.at(end))
     }
@@ -189,14 +187,33 @@ struct Break {
 }
 
 impl Break {
-    /// Right behind the place where a walk came to a break.
-    fn behind(walk: &Walk) -> Self {
-        let place = Place { offset: walk.at().offset + ALIGN, ..walk.at() };
-        Break { place, epoch: walk.epoch() }
-    }
-
     fn at(self, offset: u64) -> Self {
         Break { place: Place { offset, ..self.place }, ..self }
+    }
+}
+
+/// What is known of the breaks in a part of a file.
+struct Breaks<'a> {
+    search: Search<'a>,
+    bytes: &'a [u8],
+    /// Bytes that may still be checksummed in vain.
+    left: u64,
+}
+
+impl Breaks<'_> {
+    /// Right behind the place where a walk came to a break. In a file of short frames, each
+    /// before what looks like a long one, every break costs as much as all of the file.
+    fn behind(&mut self, walk: &Walk) -> Break {
+        let Place { offset, ordinal } = walk.at();
+        let rest = self.bytes.get(offset as usize..).unwrap_or_default();
+        if rest.len() >= FRAME_HEADER {
+            let size = format::frame_size(format::payload_len(FrameHeader::decode(rest).word));
+            if size <= rest.len() as u64 {
+                self.left = self.left.saturating_sub(size);
+            }
+        }
+        let place = Place { offset: offset + ALIGN, ordinal };
+        Break { place, epoch: walk.epoch() }
     }
 }
 

@@ -1,6 +1,9 @@
 //! The check of a frame, header and payload in one: by the `crc32c` crate, or with the feature
 //! `fast-crc`, and a processor for it, in less time. The sums are the same.
 
+/// CRC-32C's polynomial; the lowest bit is the highest power, here as everywhere.
+pub(crate) const CRC32C_POLYNOMIAL: u32 = 0x82f6_3b78;
+
 /// CRC-32C over two words, from a raw state, and over `payload`; with the inversion at its end.
 #[inline]
 pub(crate) fn crc32c_frame(state: u32, words: [u64; 2], payload: &[u8]) -> u32 {
@@ -33,9 +36,6 @@ mod fast {
     const LONGEST: usize = 128;
     const _: () = assert!(SHORTEST >= 4 * WORD); // one for each stream, and one to join them
 
-    /// CRC-32C's polynomial; the lowest bit is the highest power, here as everywhere.
-    const POLYNOMIAL: u32 = 0x82f6_3b78;
-
     /// What takes a state over `n` words of zeros, for each `n` but 0: x^(64 n - 33) modulo
     /// the polynomial. The 33 come from what follows: a product of 63 bits read as a word has
     /// one power more, and the step that reduces it adds 32.
@@ -44,7 +44,7 @@ mod fast {
         let (mut power, mut exponent, mut n) = (1 << 31, 0, 1); // x^0
         while n < powers.len() {
             while exponent < 64 * n - 33 {
-                power = (power >> 1) ^ (POLYNOMIAL * (power & 1)); // times x
+                power = (power >> 1) ^ (super::CRC32C_POLYNOMIAL * (power & 1)); // times x
                 exponent += 1;
             }
             powers[n] = power;

@@ -128,8 +128,8 @@ fn with_causes(error: &Error) -> String {
 
 /// Whether it is the log that is broken, not the looking.
 fn is_damage(error: &Error) -> bool {
-    use Error::{Damaged, Foreign, Missing, Undecided};
-    matches!(error, Damaged { .. } | Missing { .. } | Undecided { .. } | Foreign { .. })
+    use Error::{Damaged, Foreign, Missing};
+    matches!(error, Damaged { .. } | Missing { .. } | Foreign { .. })
 }
 
 fn number(text: &str) -> Result<u64> {

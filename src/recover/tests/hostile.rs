@@ -1,8 +1,10 @@
 //! Files made to be searched for long: full of what may be frames, of which none is one.
 
+use std::collections::BTreeSet;
+
 use super::builder::{Dir, SIZE};
 use crate::format::{self, FIRST_FRAME, FRAME_HEADER, Kind, Tag, encode_frame};
-use crate::recover::search::{Epochs, Outcome, Search};
+use crate::recover::search::{Epochs, Search};
 use crate::salvage::salvage;
 use crate::scan::{Life, Place};
 use crate::sys::counted;
@@ -10,7 +12,7 @@ use crate::sys::counted;
 const LIFE: Life = Life { base: 3 << 20, salt: 0x5a17 };
 const LEN: u64 = 1 << 20;
 const FROM: Place = Place { offset: FIRST_FRAME, ordinal: 0 };
-const EPOCH: u32 = 5;
+const EPOCH: u32 = 1;
 
 /// What a file may be checksummed in all, in sizes of it.
 const BOUND: u64 = 4;
@@ -57,12 +59,20 @@ fn small_numbers(epoch: u32) -> Vec<u8> {
     file
 }
 
-/// Searches all of it, and returns the bytes that were checksummed for that; the search may end
-/// before the file does.
-fn checksummed(file: &[u8], epochs: &Epochs) -> u64 {
+/// A file of another life, whose records are pairs of numbers: the high bits of the first are a kind
+/// of frame and an epoch, and every second number is small.
+fn pairs_of_small_numbers() -> Vec<u8> {
+    let pair = |i: u32| (u64::from(i % 7) << 32) | u64::from((1 << 28) | (i % 600));
+    let pairs: Vec<u8> =
+        (0..(LEN - FIRST_FRAME) as u32 / 8).flat_map(|i| pair(i).to_le_bytes()).collect();
+    [&[0; FIRST_FRAME as usize][..], &pairs].concat()
+}
+
+/// Searches all of it, and returns the bytes that were checksummed for that.
+fn checksummed(file: &[u8], epochs: Epochs<'_>) -> u64 {
     let search = || Search::new(LIFE, file).proof(FROM, LIFE.base + 4000, epochs);
-    let (outcome, checksummed) = counted::during(search);
-    assert!(!matches!(outcome, Outcome::Frame(_)), "{outcome:?}");
+    let (hit, checksummed) = counted::during(search);
+    assert!(hit.is_none(), "{hit:?}");
     checksummed
 }
 
@@ -73,30 +83,27 @@ fn no_file_makes_a_search_checksum_more_than_four_times_its_size() {
     let nibbles = |at: u64| (Record, rest, EPOCH + (at / 16 % 16) as u32);
     let shapes = [
         ("short frames", headers(24, |_| (Record, 8, EPOCH))),
-        ("frames just too short to be refuted by their range", headers(16, |_| (More, 496, EPOCH))),
-        ("frames just long enough for it", headers(16, |_| (Last, 520, EPOCH))),
+        ("frames of some hundred bytes", headers(16, |_| (More, 496, EPOCH))),
+        ("frames that end just before blocks do", headers(16, |_| (Last, 504, EPOCH))),
         (
             "frames in frames in frames",
             headers(16, |at| (Record, LEN - 2 * at.min(LEN / 2), EPOCH)),
         ),
         ("frames to the end of the file", headers(16, |_| (Record, rest, EPOCH))),
-        (
-            "frames that end just before blocks do",
-            headers(16, |at| (Record, 4096 - at % 256 + 248, EPOCH)),
-        ),
         ("frames of every epoch", headers(16, nibbles)),
         ("abandoned ones, of any length", headers(16, |_| (Abandoned, rest, EPOCH))),
         ("a header at every word", every_word_a_header()),
+        ("pairs of small numbers in a recycled file", pairs_of_small_numbers()),
         ("small numbers in a recycled file", small_numbers(EPOCH)),
     ];
-    let few = Epochs::new([], EPOCH);
-    let many = Epochs::new(EPOCH..EPOCH + 5000, EPOCH);
+    let named = [BTreeSet::new(), (EPOCH..EPOCH + 5000).collect()];
     for (shape, file) in &shapes {
-        for (epochs, named) in [(&few, "few"), (&many, "many")] {
-            let checksummed = checksummed(file, epochs);
-            println!("{shape}, {named} epochs: {:.2}", checksummed as f64 / LEN as f64);
-            assert!(checksummed <= BOUND * LEN, "{shape}, {named} epochs: {checksummed} bytes");
-            assert!(checksummed > LEN / 16, "{shape}, {named} epochs: nothing was tried");
+        for named in &named {
+            let epochs = named.len();
+            let checksummed = checksummed(file, Epochs { named, least: EPOCH });
+            println!("{shape}, {epochs} epochs: {:.2}", checksummed as f64 / LEN as f64);
+            assert!(checksummed <= BOUND * LEN, "{shape}, {epochs} epochs: {checksummed} bytes");
+            assert!(checksummed > LEN / 2, "{shape}, {epochs} epochs: not all was looked at");
         }
     }
 }
