@@ -38,6 +38,8 @@ pub(crate) struct Chain {
     pub(crate) rolls_since_retired: u32,
     /// The memory of segments below this index was given back.
     pub(crate) loaded_from: u64,
+    /// Places that no frame takes, between segments.
+    pub(crate) skipped: u64,
 }
 
 /// A segment file that is prepared, and empty but for its header.

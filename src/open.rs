@@ -68,6 +68,7 @@ impl Log {
                 next_index,
                 rolls_since_retired: u32::MAX,
                 loaded_from: 0,
+                skipped: 0,
             }),
             ring: Ring::new(size.bytes() - RESERVE),
             commit: Commit::new(0),

@@ -83,7 +83,7 @@ impl Worker {
     pub(crate) fn run(&self, log: &Log) {
         let _guard = log.guard_against_panic();
         let is_empty = lock(&log.recovered).is_empty();
-        *lock(&self.pace) = Some(Pace::new(log.next_lsn().0, is_empty));
+        *lock(&self.pace) = Some(Pace::new(log.grown(), is_empty));
         let (mut last, mut quiet) = (0, 0);
         while self.wait(quiet < IDLE_LOOKS || !lock(&log.recovered).is_empty()) {
             if !log.work_ahead() {
@@ -94,9 +94,9 @@ impl Worker {
                 lock(&log.recovered).clear();
             }
             let _ = log.keep_spares(); // the append that needs one learns why there is none
-            let tail = log.next_lsn();
-            quiet = if tail.0 == last { quiet + 1 } else { 0 };
-            last = tail.0;
+            let grown = log.grown();
+            quiet = if grown == last { quiet + 1 } else { 0 };
+            last = grown;
         }
     }
 
@@ -134,8 +134,8 @@ impl Log {
         if lock(&self.worker.pace).is_none() {
             return false; // the log is being opened
         }
-        let (tail, now) = (self.next_lsn().0, Instant::now());
-        let window = lock(&self.worker.pace).as_mut().and_then(|pace| pace.window(tail, now));
+        let (grown, now) = (self.grown(), Instant::now());
+        let window = lock(&self.worker.pace).as_mut().and_then(|pace| pace.window(grown, now));
         let Some(window) = window else { return false };
         self.ring.work_ahead(match self.options.flush_method {
             FlushMethod::Range => window,
@@ -152,6 +152,9 @@ impl Log {
             return Ok(()); // somebody else is at it; there is more to do than wait
         };
         self.tidy(&making)?;
+        // an earlier opening may have had more, or a higher limit
+        let fits = self.check_size(&lock(&self.chain), 0).is_ok();
+        self.remove_spares(if fits { KEPT } else { 1 } * self.options.spares, &making)?;
         while self.wants_spare() && !self.worker.is_stopped() {
             self.make_one(&making)?;
         }
@@ -288,6 +291,8 @@ impl Log {
         let path = self.path(&name);
         let segment_size = self.size.bytes();
         let header = SegmentHeader { uuid: self.uuid, index, segment_size, slots, salt };
+        // a retired file's first page may not be there
+        region.populate(0..FIRST_FRAME).map_err(|e| Error::io("prepare", &path, e))?;
         region.map().write(0, &header.encode());
         region.flush(0..FIRST_FRAME).map_err(|e| Error::io("flush the header of", &path, e))?;
         self.storage.rename(temporary, &name).map_err(|e| Error::io("name", &path, e))?;
@@ -329,6 +334,24 @@ impl Log {
             };
             if let Err(error) = gone {
                 lock(&self.chain).dead.insert(0, segment);
+                return Err(error);
+            }
+        }
+        if removed { self.sync_names() } else { Ok(()) }
+    }
+
+    /// Removes spares beyond so many, the last first. No frame names them.
+    pub(crate) fn remove_spares(&self, kept: usize, _making: &MutexGuard<'_, ()>) -> Result<()> {
+        let mut removed = false;
+        let surplus = || {
+            let spares = &mut lock(&self.chain).spares;
+            if spares.len() > kept { spares.pop_back() } else { None }
+        };
+        while let Some(spare) = surplus() {
+            removed = true;
+            let path = self.path(&format::file_name(spare.index));
+            if let Err(error) = self.remove(&path, spare.index) {
+                lock(&self.chain).spares.push_back(spare);
                 return Err(error);
             }
         }

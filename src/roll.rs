@@ -219,6 +219,7 @@ impl Log {
         let segment = Arc::new(Segment::new(id, region, ready));
         chain.live.push_back(segment.clone());
         chain.behind_end = None;
+        chain.skipped += lsn - after.end.0;
         chain.rolls_since_retired = chain.rolls_since_retired.saturating_add(1);
         segment
     }
@@ -271,8 +272,8 @@ impl Log {
         self.check_alive()?;
         let one = self.size.bytes();
         let slots = (FIRST_CLAIM + size + RESERVE).div_ceil(one);
-        // besides it, there is always one before it and one behind
-        let most = (self.options.max_log_size / one).saturating_sub(2);
+        // besides it, there is always one before it, one behind, and the one that is held back
+        let most = (self.options.max_log_size / one).saturating_sub(3);
         if slots > most {
             let max = most.saturating_mul(one).saturating_sub(FIRST_CLAIM + RESERVE);
             return Err(Error::TooLarge { len: size, max });
@@ -280,9 +281,13 @@ impl Log {
         let making = lock(&self.making);
         self.tidy(&making)?;
         let slots = u32::try_from(slots).map_err(|_| Error::OutOfPlaces)?;
+        let needed = (slots as u64 + 1).saturating_mul(one);
+        if self.check_size(&lock(&self.chain), needed).is_err() {
+            self.remove_spares(Purpose::Records(0).held_back(), &making)?; // they follow nothing soon
+        }
         let (index, next_index) = {
             let mut chain = lock(&self.chain);
-            self.check_size(&chain, (slots as u64 + 1).saturating_mul(self.size.bytes()))?;
+            self.check_size(&chain, needed)?;
             (self.take_index(&mut chain, slots)?, self.take_index(&mut chain, 1)?)
         };
         let large = self.new_file(index, slots)?;

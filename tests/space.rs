@@ -4,7 +4,7 @@ mod common;
 
 use common::{SEGMENT, TempDir, append_all, ends, small, texts};
 use mapwal::sim::Disk;
-use mapwal::{Lsn, Options};
+use mapwal::{Error, Lsn, Options};
 
 /// Waits for the background thread to have done what it has to.
 fn until(done: impl Fn() -> bool + Send + 'static) {
@@ -80,6 +80,38 @@ fn a_log_that_is_truncated_as_it_grows_lives_on_its_own_files() {
         let stats = wal.stats();
         assert!(stats.recycled > 4 * stats.made, "{segments} at a time: {stats:?}");
         assert!(stats.size <= (5 + segments) * SEGMENT, "{segments} at a time: {stats:?}");
+    }
+}
+
+#[test]
+fn a_large_record_takes_the_room_of_spares() {
+    let wal = small().max_log_size(12 * SEGMENT).in_memory().unwrap();
+    for _ in 0..3 {
+        append_all(&wal, (0..80).map(|_| [3; 4000]));
+        wal.truncate_before(wal.next_lsn()).unwrap();
+    }
+    let size = wal.stats().size;
+    assert!(size > 3 * SEGMENT, "{size} bytes: there are spares enough to be in the way");
+    let largest = 9 * SEGMENT as usize - 8192; // one before it, one behind, and one held back
+    wal.append(&vec![4; largest]).unwrap();
+    assert!(wal.stats().size <= 12 * SEGMENT);
+    assert!(matches!(wal.append(&vec![4; 9 * SEGMENT as usize]), Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn spares_of_an_earlier_opening_go_if_they_are_too_many() {
+    let files = |disk: &Disk| disk.files().iter().filter(|name| name.ends_with(".wal")).count();
+    let disk = Disk::new();
+    for (options, least, most) in [
+        (small().spares(20), 20, 21),
+        (small().spares(2), 3, 5), // of what is given up, twice as many are kept
+        (small().spares(2).max_log_size(3 * SEGMENT), 3, 3),
+    ] {
+        let wal = options.open_on(&disk).unwrap();
+        wal.append(b"wakes who looks after spares").unwrap();
+        let disk = disk.clone();
+        until(move || (least..=most).contains(&files(&disk)));
+        drop(wal);
     }
 }
 
