@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use common::{SEGMENT, TempDir, append_all, fill, segments, small, texts};
@@ -519,6 +520,34 @@ fn what_was_cut_away_is_never_told_to_be_durable_whatever_is_truncated_afterward
     wal.truncate_after(kept).unwrap();
     let error = wal.sync_to(cut_away).unwrap_err();
     assert!(matches!(error, Error::CutAway { lsn } if lsn == cut_away), "{error}");
+}
+
+#[test]
+fn a_commit_whose_record_is_cut_away_meanwhile_is_told_so() {
+    let wal = small().in_memory().unwrap();
+    let kept = wal.append(b"kept").unwrap();
+    let (began, has_begun) = mpsc::channel();
+    let (end, has_ended) = mpsc::channel();
+    thread::scope(|scope| {
+        let wal = &wal;
+        // a neighbour before it keeps the commit waiting
+        scope.spawn(move || {
+            wal.append_with(8, |_| {
+                began.send(()).unwrap();
+                has_ended.recv().unwrap();
+            })
+        });
+        has_begun.recv().unwrap();
+        let place = wal.next_lsn();
+        let commit = scope.spawn(|| wal.commit(b"cut away"));
+        while wal.next_lsn() == place {
+            thread::yield_now();
+        }
+        wal.truncate_after(kept).unwrap();
+        let committed = commit.join().unwrap();
+        end.send(()).unwrap();
+        assert!(matches!(committed, Err(Error::CutAway { lsn }) if lsn == place), "{committed:?}");
+    });
 }
 
 #[test]
