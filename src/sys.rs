@@ -84,19 +84,41 @@ unsafe fn steps_crc<const N: usize>(state: u32, words: [u64; N]) -> u32 {
     words.into_iter().fold(state, |state, word| unsafe { __crc32cd(state, word) })
 }
 
-/// Has the processor fetch what is to be used soon, some way behind `at`: as much as was used
-/// there, but for what is so long that it fetches itself. A chain of frames is no pattern that
-/// it sees, and an atomic addition waits for all stores before it. Whatever is there, or is not.
+/// How far behind what is used a processor is to fetch.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const AHEAD: usize = 3 << 10;
+
+/// Has the processor fetch what is to be read soon, some way behind `at`: as much as was read
+/// there, but for what is so long that it fetches itself: a chain of frames is no pattern that
+/// it sees. Whatever is there, or is not.
 #[inline]
 pub(crate) fn prefetch_behind(at: *const u8, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     for line in (0..len.min(1024)).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        const AHEAD: usize = 3 << 10;
         #[allow(unused_unsafe, reason = "the intrinsic is safe in later versions")]
         // SAFETY: a hint: no address is wrong for it, and every x86-64 has it.
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD + line).cast());
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = (at, len);
+}
+
+/// The same for what is to be written soon, for this processor alone: an atomic addition waits
+/// for all stores before it.
+#[inline]
+pub(crate) fn prefetch_to_write_behind(at: *mut u8, len: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    for line in (0..len.min(1024)).step_by(64) {
+        // SAFETY: a hint: no address is wrong for it, and every x86-64 has it, or does nothing.
+        unsafe {
+            std::arch::asm!(
+                "prefetchw [{}]",
+                in(reg) at.wrapping_add(AHEAD + line),
+                options(nostack, preserves_flags, readonly)
+            );
         }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]

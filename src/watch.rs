@@ -4,24 +4,25 @@
 //! then checks the copy. It goes from frame to frame, from a seal to the file that it names.
 //! Where that leads nowhere, a look at the whole directory says where the log goes on.
 
+mod at;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
+use at::{At, Copied};
+
 use crate::error::{Error, Result};
-use crate::format::{self, FRAME_HEADER, Kind, Reason, SEAL_SIZE};
+use crate::format::{self, Kind, Reason, SEAL_SIZE};
 use crate::look;
 use crate::lsn::Lsn;
-use crate::recover::files::{self, File, First, START_LEN};
+use crate::recover::files::{self, File, START_LEN};
 use crate::recover::{self, Directory, Found, Verify};
-use crate::scan::{Content, START, Stop, Walk};
-use crate::storage::{Access, Region, Storage};
+use crate::scan::{Content, Stop};
+use crate::storage::{Access, Storage};
 
 /// The pauses between two looks for more, which grow while nothing comes.
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(100);
-
-/// Bytes that are copied at a time, but for a frame that is longer.
-const STEP: u64 = 64 << 10;
 
 /// Follows a log that another process writes, or nobody: hands out what is there, and then
 /// every record as it comes. Made by [`Options::watch`](crate::Options::watch).
@@ -80,20 +81,6 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// A place in a file that is open.
-#[derive(Debug)]
-struct At {
-    file: File,
-    first: First,
-    region: Box<dyn Region>,
-    /// Stands before the next frame.
-    walk: Walk,
-    /// All batches before this offset are known to be whole.
-    whole_to: u64,
-    /// Where the log goes on elsewhere, as far as that is known.
-    until: u64,
-}
-
 /// What was seen of the directory where there was nothing to read.
 #[derive(Debug, PartialEq, Eq)]
 struct Notice {
@@ -102,9 +89,6 @@ struct Notice {
     is_listed: bool,
     begun_above: Option<u64>,
 }
-
-/// What is read next, or why there is nothing; or that it cannot be known.
-type Attempt<T> = Result<std::result::Result<T, Stop>>;
 
 /// Where a record lies among the copied bytes.
 struct Place {
@@ -155,7 +139,7 @@ impl Watch {
         self.pause = SHORTEST;
         let Place { lsn, sequence, payload_len } = place;
         let epoch = self.at.as_ref().map_or(0, |at| at.walk.epoch());
-        let data = &self.copied.bytes[self.copied.behind_header..][..payload_len];
+        let data = self.copied.payload(payload_len);
         Ok(Some(Watched { lsn, sequence, epoch, data }))
     }
 
@@ -340,7 +324,10 @@ impl Watch {
         let link = &found.links[i];
         let at = self.enter(link.header.index, Some(link.header.salt))?;
         let until = if i + 1 < found.links.len() { link.end.offset } else { u64::MAX };
-        Ok(at.map(|at| At { until, ..at }))
+        Ok(at.map(|mut at| {
+            at.until = until;
+            at
+        }))
     }
 
     /// Opens a file at its begin. `None`: it has none yet, or is on its way elsewhere.
@@ -361,115 +348,6 @@ impl Watch {
         if salt.is_some_and(|salt| salt != file.header.salt) {
             return Ok(None);
         }
-        let walk = Walk::new(file.life(), START, 0);
-        Ok(Some(At { file, first, region, walk, whole_to: 0, until: u64::MAX }))
-    }
-}
-
-impl At {
-    /// Where the next frame is looked for.
-    fn lsn(&self) -> Lsn {
-        Lsn(self.file.lsn(self.walk.at().offset))
-    }
-
-    /// Whether this file goes on where `before` ends at `end`.
-    fn follows(&self, before: &At, end: u64) -> bool {
-        let (begin, before) = (self.first.begin, before.file.header);
-        (begin.predecessor_index, begin.predecessor_salt, begin.predecessor_end)
-            == (before.index, before.salt, end)
-    }
-
-    /// The next frame, which the walk then stands behind: what it is, and how long its payload
-    /// is.
-    fn frame(&mut self, copied: &mut Copied) -> Attempt<(Kind, Content, usize)> {
-        if let Err(stop) = self.peek(copied)? {
-            return Ok(Err(stop));
-        }
-        let mut walk = self.walk.clone();
-        let frame = match walk.step(copied.frame(self, self.walk.at().offset, false)?) {
-            Ok(frame) => (frame.kind, frame.content, frame.payload.len()),
-            Err(stop) => return Ok(Err(stop)),
-        };
-        self.walk = walk;
-        Ok(Ok(frame))
-    }
-
-    /// Whether there is a frame; of a batch, all of it.
-    fn peek(&mut self, copied: &mut Copied) -> Attempt<()> {
-        if self.walk.at().offset >= self.until {
-            return Ok(Err(Stop::Unwritten));
-        }
-        let mut ahead = self.walk.clone();
-        loop {
-            let mut stepped = ahead.clone();
-            let at = ahead.at().offset;
-            let mut step = stepped.step(copied.frame(self, at, false)?).map(|frame| frame.kind);
-            if let Err(Stop::Unwritten | Stop::Unreadable(_)) = step {
-                // of the copy: there may be more by now
-                stepped = ahead.clone();
-                step = stepped.step(copied.frame(self, at, true)?).map(|frame| frame.kind);
-            }
-            let kind = match step {
-                Ok(kind) => kind,
-                Err(stop) => return Ok(Err(stop)),
-            };
-            ahead = stepped;
-            if kind != Kind::More || ahead.at().offset <= self.whole_to {
-                break;
-            }
-        }
-        self.whole_to = self.whole_to.max(ahead.at().offset);
-        Ok(Ok(()))
-    }
-}
-
-/// Bytes of a file that were copied.
-#[derive(Debug, Default)]
-struct Copied {
-    bytes: Vec<u8>,
-    /// Of which file, and from which offset.
-    of: (u64, u64),
-    from: u64,
-    /// Where the payload of the last frame begins that was asked for.
-    behind_header: usize,
-}
-
-impl Copied {
-    /// The frame at `offset`, with whatever stands behind it; copied just now if `anew`.
-    fn frame(&mut self, at: &At, offset: u64, anew: bool) -> Result<&[u8]> {
-        let life = (at.file.header.index, at.file.header.salt);
-        let left = at.file.len().saturating_sub(offset);
-        if anew || self.of != life || !self.holds(offset, left.min(FRAME_HEADER as u64)) {
-            self.fill(at, offset, left.min(STEP))?;
-            self.of = life;
-        }
-        let payload_len = self
-            .from(offset)
-            .first_chunk()
-            .map_or(0, |&word| format::payload_len(u32::from_le_bytes(word)));
-        let size = format::frame_size(payload_len).min(left);
-        if !self.holds(offset, size) {
-            self.fill(at, offset, size.max(STEP).min(left))?;
-        }
-        self.behind_header = (offset - self.from) as usize + FRAME_HEADER;
-        Ok(self.from(offset))
-    }
-
-    fn holds(&self, offset: u64, len: u64) -> bool {
-        offset >= self.from && offset + len <= self.from + self.bytes.len() as u64
-    }
-
-    fn from(&self, offset: u64) -> &[u8] {
-        &self.bytes[(offset - self.from) as usize..]
-    }
-
-    fn fill(&mut self, at: &At, offset: u64, len: u64) -> Result<()> {
-        // which holds nothing, if it cannot be read
-        let mut bytes = std::mem::take(&mut self.bytes);
-        self.from = offset;
-        bytes.resize(len as usize, 0);
-        at.region.copy(offset, &mut bytes).map_err(|e| Error::io("read", &at.file.path, e))?;
-        self.bytes = bytes;
-        Ok(())
+        Ok(Some(At::begin(file, first, region)))
     }
 }

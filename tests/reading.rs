@@ -2,8 +2,8 @@
 
 mod common;
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -463,12 +463,17 @@ fn a_sleeping_follower_learns_that_a_flush_failed() {
     let wal = small().open_on(&disk).unwrap();
     let mut follower = wal.follow(wal.next_lsn()).unwrap();
     thread::scope(|scope| {
+        let (reads, has_read) = mpsc::channel();
         let waiting = scope.spawn(move || {
             assert_eq!(follower.wait(LONG).unwrap().data(), b"lost, perhaps");
+            reads.send(()).unwrap();
             follower.wait(LONG).map(|r| r.sequence()).unwrap_err()
         });
+        wal.append(b"lost, perhaps").unwrap();
+        has_read.recv().unwrap();
+        thread::sleep(Duration::from_millis(100)); // it falls asleep again
         disk.fail_flush(0);
-        wal.commit(b"lost, perhaps").unwrap_err();
+        wal.sync().unwrap_err();
         assert!(matches!(waiting.join().unwrap(), Error::FlushFailed { .. }));
     });
 }

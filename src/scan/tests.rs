@@ -86,16 +86,28 @@ impl Segment {
         [&self.bytes[self.last as usize..], &[0; 4096]].concat()
     }
 
-    /// The kinds and ordinals that a walk from `walk` on finds, and why it ends.
+    /// The kinds and ordinals that a walk from `walk` on finds, and why it ends: the same as if
+    /// it goes over records at once.
     fn walk_on(&self, walk: &mut Walk) -> (Vec<(Kind, u32)>, Stop) {
         let bytes = [&self.bytes[..], &[0; 64]].concat();
-        let mut found = Vec::new();
-        loop {
-            match walk.step(&bytes[walk.at().offset as usize..]) {
-                Ok(frame) => found.push((frame.kind, frame.tag.ordinal())),
-                Err(stop) => return (found, stop),
+        let from = |walk: &Walk| &bytes[walk.at().offset as usize..];
+        let mut at_once = walk.clone();
+        let stopped = loop {
+            at_once.over_records(from(&at_once), u64::MAX);
+            if let Err(stop) = at_once.step(from(&at_once)) {
+                break stop;
             }
-        }
+        };
+        let mut found = Vec::new();
+        let stop = loop {
+            match walk.step(from(walk)) {
+                Ok(frame) => found.push((frame.kind, frame.tag.ordinal())),
+                Err(stop) => break stop,
+            }
+        };
+        assert_eq!((at_once.at(), at_once.boundary()), (walk.at(), walk.boundary()));
+        assert_eq!(stopped, stop);
+        (found, stop)
     }
 
     /// A walk that has ended, and why.

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The slow suite, which .ci/run leaves out: sabotage, sanitizers, kills, crash images without end, coverage.
+#
+#   ci/slow.sh [IMAGES]
+#
+# A million crash images by default, which take the better part of an hour; a hundred times as many are a soak of days.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+ci/sabotage.sh
+ci/sanitizers.sh
+MAPWAL_KILLS=3000 cargo test --locked --release --test kill
+MAPWAL_IMAGES=${1:-1000000} cargo test --locked --release --test crash -- --nocapture
+ci/coverage.sh
