@@ -7,7 +7,7 @@ use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use common::{SEGMENT, TempDir, append_all, small, text, texts, texts_of};
+use common::{SEGMENT, TempDir, append_all, ends, small, text, texts, texts_of};
 use mapwal::sim::Disk;
 use mapwal::{Error, Lsn, Record, Wal};
 
@@ -459,15 +459,15 @@ fn a_follower_reads_to_the_end_of_a_log_that_is_closed() {
 
 #[test]
 fn a_sleeping_follower_learns_that_a_flush_failed() {
-    let disk = Disk::new();
-    let wal = small().open_on(&disk).unwrap();
-    let mut follower = wal.follow(wal.next_lsn()).unwrap();
-    thread::scope(|scope| {
+    ends(|| {
+        let disk = Disk::new();
+        let wal = small().open_on(&disk).unwrap();
+        let mut follower = wal.follow(wal.next_lsn()).unwrap();
         let (reads, has_read) = mpsc::channel();
-        let waiting = scope.spawn(move || {
+        let waiting = thread::spawn(move || {
             assert_eq!(follower.wait(LONG).unwrap().data(), b"lost, perhaps");
             reads.send(()).unwrap();
-            follower.wait(LONG).map(|r| r.sequence()).unwrap_err()
+            follower.wait(Duration::MAX).map(|r| r.sequence()).unwrap_err()
         });
         wal.append(b"lost, perhaps").unwrap();
         has_read.recv().unwrap();
