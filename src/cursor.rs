@@ -235,18 +235,23 @@ impl Log {
     }
 
     /// Calls `read` with what `choose` finds under the chain lock, outside of it: files
-    /// are mapped and walked there. Again if the segment was given up meanwhile.
+    /// are mapped and walked there. Chooses again if that was given up or cut away meanwhile.
     fn read_in<T>(
         &self,
         choose: impl Fn(&mut Chain) -> Result<(Arc<Segment>, u64)>,
         read: impl Fn(&Arc<Segment>, u64) -> Result<T>,
     ) -> Result<T> {
+        let (mut segment, mut number) = choose(&mut lock(&self.chain))?;
         loop {
-            let (segment, number) = choose(&mut lock(&self.chain))?;
-            match read(&segment, number) {
-                Err(Error::Io { .. }) if !lock(&self.chain).is_live(&segment) => {}
+            let error = match read(&segment, number) {
+                Err(error @ (Error::Io { .. } | Error::NotARecord { .. })) => error,
                 done => return done,
+            };
+            let again = choose(&mut lock(&self.chain))?;
+            if Arc::ptr_eq(&again.0, &segment) && again.1 == number {
+                return Err(error);
             }
+            (segment, number) = again;
         }
     }
 
@@ -404,5 +409,37 @@ impl Log {
                 }
             },
         )
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use crate::segment;
+    use crate::storage::Memory;
+
+    #[test]
+    fn what_is_cut_away_while_it_is_looked_for_is_told_to_be_so() {
+        let options = Options::new().segment_size(64 << 10);
+        let log = Log::open(Box::new(Memory::default()), options).unwrap();
+        let append = || {
+            log.append(format::frame_size(8), 1, |claim, stamp| {
+                let seed = claim.seed();
+                segment::put(claim, stamp, Kind::Record, seed, &[1; 8])
+            })
+        };
+        let (kept, gone) = (append().unwrap(), append().unwrap());
+        let found = log.read_in(
+            |chain| log.find(chain, gone),
+            |segment, offset| {
+                log.truncate_behind(kept, false)?;
+                match log.record_at(segment, segment.region(&*log.storage)?.map(), offset)? {
+                    Some(_) => Ok(()),
+                    None => Err(Error::NotARecord { lsn: gone }),
+                }
+            },
+        );
+        assert!(matches!(found, Err(Error::CutAway { lsn }) if lsn == gone), "{found:?}");
     }
 }

@@ -100,7 +100,8 @@ pub enum Error {
     },
 
     /// The log has reached [`Options::max_log_size`](crate::Options::max_log_size).
-    /// Give up old records with [`truncate_before`](crate::Wal::truncate_before).
+    /// Give up old records with [`truncate_before`](crate::Wal::truncate_before). What was
+    /// refused may have ended its segment: then smaller records are refused, too.
     #[error(
         "the log is full: its files take {size} bytes of at most {max}, and {needed} more are needed; give up old records with truncate_before"
     )]

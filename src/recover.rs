@@ -127,7 +127,8 @@ pub struct Recovery {
     pub ended: Ended,
     /// The segments of the log, oldest first.
     pub segments: Vec<SegmentReport>,
-    /// Files that no part of the log counted, and that were removed.
+    /// Files that no part of the log counted, and that were removed; by
+    /// [`inspect`](crate::Options::inspect), those that opening would remove.
     pub removed: Vec<PathBuf>,
     /// The head: records below are given up.
     pub head: Lsn,

@@ -146,7 +146,7 @@ impl Options {
     /// # Errors
     ///
     /// [`Error::Io`] if the directory is not there. One without a log is waited in until there
-    /// is one.
+    /// is one, and a place behind the log's end until the log has grown beyond it.
     pub fn watch(self, directory: impl AsRef<Path>, from: Lsn) -> Result<Watch> {
         let path = absolute(directory.as_ref())?;
         std::fs::read_dir(&path).map_err(|e| Error::io("read the directory", &path, e))?;

@@ -159,8 +159,8 @@ fn opening(dir: &Path) -> String {
          machine. They are comparable within one run only. Contenders take turns in rounds, each run in a \
          process and a directory of its own, after a `sync(2)`; shown are the median over the rounds and, in \
          brackets, the slowest and the fastest round; latencies are of all rounds together. Ratios are medians \
-         of the rounds' ratios; above 1 × mapwal does more in the same time. After every run the log is opened \
-         again, and each record is compared with what was written.\n\n{}\n{}",
+         of the rounds' ratios; above 1 × mapwal does more in the same time. After every run what \
+         was written is read back and compared, as far as the workload does not say otherwise.\n\n{}\n{}",
         table(&rows, false),
         table(&contenders, false)
     )
