@@ -349,11 +349,8 @@ impl Log {
         };
         while let Some(spare) = surplus() {
             removed = true;
-            let path = self.path(&format::file_name(spare.index));
-            if let Err(error) = self.remove(&path, spare.index) {
-                lock(&self.chain).spares.push_back(spare);
-                return Err(error);
-            }
+            // not used any more, even if it should still be there: the next opening finds it
+            self.remove(&self.path(&format::file_name(spare.index)), spare.index)?;
         }
         if removed { self.sync_names() } else { Ok(()) }
     }

@@ -85,7 +85,9 @@ pub(crate) fn salvage<'v>(
             }
             _ => None,
         };
+        let noted = salvage.done.skipped.len();
         sealed = salvage.file(file, until, first_sequence);
+        salvage.done.skipped[noted..].sort_by_key(|skipped| skipped.from);
         let next = |index| files.iter().find(|file| file.header.index == index);
         let is_last = files[k + 1..].iter().all(|behind| behind.first.is_none());
         match sealed {

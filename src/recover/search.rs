@@ -53,19 +53,25 @@ impl<'a> Search<'a> {
     }
 
     /// The first intact frame at or behind `from`, where claims are counted
-    /// from, that proves more than `above` to have been durable. Later searches are not before
-    /// earlier ones.
+    /// from, that proves more than `above` to have been durable.
     pub(crate) fn proof(&mut self, from: Place, above: u64, epochs: Epochs<'_>) -> Option<Hit<'a>> {
-        self.next(from, Some(above), epochs)
+        self.next(from, from.offset, Some(above), epochs)
     }
 
-    /// The first intact frame at or behind `from`.
-    pub(crate) fn frame(&mut self, from: Place, epochs: Epochs<'_>) -> Option<Hit<'a>> {
-        self.next(from, None, epochs)
+    /// The first intact frame at or behind `start`, if up to `from` the claims are counted. Later
+    /// searches start behind earlier ones.
+    pub(crate) fn frame(&mut self, from: Place, start: u64, epochs: Epochs<'_>) -> Option<Hit<'a>> {
+        self.next(from, start, None, epochs)
     }
 
-    fn next(&mut self, from: Place, above: Option<u64>, epochs: Epochs<'_>) -> Option<Hit<'a>> {
-        let start = from.offset.min(self.bytes.len() as u64);
+    fn next(
+        &mut self,
+        from: Place,
+        start: u64,
+        above: Option<u64>,
+        epochs: Epochs<'_>,
+    ) -> Option<Hit<'a>> {
+        let start = start.min(self.bytes.len() as u64);
         places(self.bytes, start).find_map(|offset| {
             let candidate = self.candidate(offset, from, above, epochs)?;
             let epoch = candidate.is_of(self.epoch_of(offset, &candidate.header), epochs)?;

@@ -26,7 +26,8 @@ impl Salvage<'_> {
         until: u64,
         first_sequence: Option<u64>,
     ) -> Option<Sealed> {
-        let mut at = Break { place: START, epoch: 0 };
+        let mut at = Break { place: START, epoch: 0, start: START.offset };
+        let mut left = file.len() * MAX_IN_VAIN;
         let contents = match file.contents(self.storage) {
             Ok(contents) => contents,
             Err(cause) => {
@@ -38,11 +39,11 @@ impl Salvage<'_> {
             if window.start >= until {
                 break;
             }
-            let whole = file.first.is_some() && at.place == START && window.start == 0;
-            at.place.offset = at.place.offset.max(window.start);
+            let whole = file.first.is_some() && window.start == 0;
+            at.start = at.start.max(window.start);
             let bytes = &contents.bytes(0)[..window.end as usize];
             let stretch = Stretch { file, bytes, until, first_sequence };
-            match self.window(stretch, at, whole) {
+            match self.window(stretch, at, whole, &mut left) {
                 Ok(sealed) => return sealed,
                 Err(stopped) => at = stopped,
             }
@@ -72,17 +73,14 @@ impl Salvage<'_> {
         stretch: Stretch<'_>,
         at: Break,
         whole: bool,
+        left: &mut u64,
     ) -> Result<Option<Sealed>, Break> {
         let Stretch { file, bytes, until, .. } = stretch;
-        let mut breaks = Breaks {
-            search: Search::new(file.life(), bytes),
-            bytes,
-            left: bytes.len() as u64 * MAX_IN_VAIN,
-        };
+        let mut breaks = Breaks { search: Search::new(file.life(), bytes), bytes, left };
         let mut walk = Walk::new(file.life(), at.place, at.epoch);
         if !whole {
             let lost = if at.place == START { Damage::Begin } else { Damage::Check };
-            let from = at.place.offset;
+            let from = at.start;
             walk = self.resume(&stretch, &mut breaks, from, at, Stop::Unreadable(lost))?;
         }
         loop {
@@ -159,8 +157,8 @@ impl Salvage<'_> {
         };
         let next = loop {
             let epochs = Epochs { named: &self.epochs, least: at.epoch };
-            match breaks.search.frame(at.place, epochs) {
-                Some(hit) if hit.place.offset < until && breaks.left > 0 => {
+            match breaks.search.frame(at.place, at.start, epochs) {
+                Some(hit) if hit.place.offset < until && *breaks.left > 0 => {
                     let mut walk = Walk::new(file.life(), hit.place, hit.epoch);
                     if stretch.pass_partial_batch(&mut walk, &hit) {
                         break Some(walk);
@@ -179,16 +177,18 @@ impl Salvage<'_> {
     }
 }
 
-/// Where reading goes on: what was counted, and which epoch was in force.
+/// Where reading goes on: up to where claims were counted, and which epoch was in force there.
 #[derive(Clone, Copy)]
 struct Break {
     place: Place,
     epoch: u32,
+    /// Not before it, and not before here: what lies between cannot be read.
+    start: u64,
 }
 
 impl Break {
     fn at(self, offset: u64) -> Self {
-        Break { place: Place { offset, ..self.place }, ..self }
+        Break { start: offset, ..self }
     }
 }
 
@@ -197,23 +197,22 @@ struct Breaks<'a> {
     search: Search<'a>,
     bytes: &'a [u8],
     /// Bytes that may still be checksummed in vain.
-    left: u64,
+    left: &'a mut u64,
 }
 
 impl Breaks<'_> {
     /// Right behind the place where a walk came to a break. In a file of short frames, each
     /// before what looks like a long one, every break costs as much as all of the file.
     fn behind(&mut self, walk: &Walk) -> Break {
-        let Place { offset, ordinal } = walk.at();
+        let offset = walk.at().offset;
         let rest = self.bytes.get(offset as usize..).unwrap_or_default();
         if rest.len() >= FRAME_HEADER {
             let size = format::frame_size(format::payload_len(FrameHeader::decode(rest).word));
             if size <= rest.len() as u64 {
-                self.left = self.left.saturating_sub(size);
+                *self.left = self.left.saturating_sub(size);
             }
         }
-        let place = Place { offset: offset + ALIGN, ordinal };
-        Break { place, epoch: walk.epoch() }
+        Break { place: walk.at(), epoch: walk.epoch(), start: offset + ALIGN }
     }
 }
 

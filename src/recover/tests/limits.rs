@@ -269,3 +269,26 @@ fn a_head_where_no_frame_can_be_is_refused() {
         assert_eq!(dir.recover().is_ok(), sound, "{more}");
     }
 }
+
+#[test]
+fn salvage_reads_on_behind_bad_media_however_many_records_it_held() {
+    for len in [0, 1, 8, 16, 24, 64, 100, 1000] {
+        let dir = Dir::default();
+        let mut segment = dir.first();
+        let mut records = Vec::new();
+        while segment.at.offset + len + 64 < SIZE {
+            let at = segment.at.offset;
+            segment.bytes(&vec![7; len as usize]);
+            records.push(at..segment.at.offset);
+        }
+        let page = 32_768..36_864;
+        let poor = Poor { dir: dir.0.clone(), bad: Some((format::file_name(1), page.start)) };
+        let mut salvaged = Vec::new();
+        let visit = &mut |lsn: crate::Lsn, _: Option<u64>, _: &[u8]| salvaged.push(lsn.0 % SIZE);
+        let done = crate::salvage::salvage(&poor, visit).unwrap();
+        records.retain(|record| record.end <= page.start || record.start >= page.end);
+        let intact: Vec<_> = records.iter().map(|record| record.start).collect();
+        assert_eq!(salvaged, intact, "{len} bytes each");
+        assert!(done.skipped.is_sorted_by_key(|skipped| skipped.from), "{:?}", done.skipped);
+    }
+}
