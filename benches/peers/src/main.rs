@@ -86,7 +86,8 @@ fn asked(mut args: Arguments) -> Result<Asked, String> {
     let rounds = args.opt_value_from_str("--rounds").map_err(|e| e.to_string())?;
     let quick = args.contains("--quick");
     let whole = !quick && only.is_empty() && logs.is_empty();
-    let write = (args.contains("--write") || whole) && !args.contains("--no-write");
+    let (asked, declined) = (args.contains("--write"), args.contains("--no-write"));
+    let write = (asked || whole) && !declined;
     let dir: Option<PathBuf> = args.opt_value_from_str("--dir").map_err(|e| e.to_string())?;
     let dir = dir.unwrap_or(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/logs"));
     match args.finish().as_slice() {
