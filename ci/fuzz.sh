@@ -27,7 +27,7 @@ export RUSTC_BOOTSTRAP=1 # `-Z` on a stable toolchain
 )
 
 for name in "${targets[@]}"; do
-  work=$target/work/$name
+  work=$target/runs/$name
   rm -rf "$work"
   mkdir -p "$work/corpus" "$work/findings"
   cp fuzz/corpus/"$name"/* "$work/corpus"

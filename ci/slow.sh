@@ -3,7 +3,7 @@
 #
 #   ci/slow.sh [IMAGES]
 #
-# A million crash images by default, which take the better part of an hour; a hundred times as many are a soak of days.
+# A million crash images by default, which take some minutes; a hundred times as many are a soak of hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ci/sabotage.sh

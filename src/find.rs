@@ -67,30 +67,19 @@ impl Log {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::format::{self, Kind};
     use crate::log::Purpose;
-    use crate::options::Options;
-    use crate::segment;
-    use crate::storage::Memory;
 
     #[test]
     fn a_log_grows_by_what_is_appended_and_not_by_going_on_elsewhere() {
-        let options = Options::new().segment_size(64 << 10);
-        let log = Log::open(Box::new(Memory::default()), options).unwrap();
-        let append = |len: usize| {
-            log.append(format::frame_size(len), 1, |claim, stamp| {
-                let seed = claim.seed();
-                segment::put(claim, stamp, Kind::Record, seed, &vec![1; len])
-            })
-        };
+        let log = Log::small();
         let before = log.grown();
         for rolls in 1..=5 {
-            append(8).unwrap();
+            log.append_len(8);
             log.with_spares(Purpose::State, |chain| log.roll(chain)).unwrap();
             let grown = log.grown() - before;
             assert!((24..300).contains(&(grown / rolls)), "{grown} bytes, {rolls} rolls");
         }
-        append(200_000).unwrap(); // in a file of its own
+        log.append_len(200_000); // in a file of its own
         let grown = log.grown() - before;
         assert!((200_000..202_000).contains(&grown), "{grown} bytes");
     }

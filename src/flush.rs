@@ -104,25 +104,14 @@ impl Log {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::format::{self, Kind};
-    use crate::options::Options;
-    use crate::segment;
-    use crate::storage::Memory;
 
     #[test]
     fn a_flush_ends_at_the_first_batch_end_that_is_not_below_where_it_is_to_end() {
-        let options = Options::new().segment_size(64 << 10);
-        let log = Log::open(Box::new(Memory::default()), options).unwrap();
-        let append = |len: usize| {
-            log.append(format::frame_size(len), 1, |claim, stamp| {
-                let seed = claim.seed();
-                segment::put(claim, stamp, Kind::Record, seed, &vec![1; len])
-            })
-        };
-        let lsns = [8, 2000, 8].map(|len| append(len).unwrap().0);
+        let log = Log::small();
+        let lsns = [8, 2000, 8].map(|len| log.append_len(len).0);
         let flush = |until| {
             log.flush_between(&log.commit.lead(), log.commit.durable(), until).unwrap();
             log.commit.durable()

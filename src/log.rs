@@ -252,3 +252,22 @@ fn now_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
+
+/// What the unit tests of several roads begin with.
+#[cfg(all(test, not(loom)))]
+impl Log {
+    /// A log of the smallest segments, in memory.
+    pub(crate) fn small() -> Self {
+        let options = Options::new().segment_size(64 << 10);
+        Log::open(Box::new(crate::storage::Memory::default()), options).unwrap()
+    }
+
+    /// Appends a record of so many bytes.
+    pub(crate) fn append_len(&self, len: usize) -> Lsn {
+        let appended = self.append(crate::format::frame_size(len), 1, |claim, stamp| {
+            let seed = claim.seed();
+            crate::segment::put(claim, stamp, crate::format::Kind::Record, seed, &vec![1; len])
+        });
+        appended.unwrap()
+    }
+}

@@ -247,21 +247,11 @@ impl Log {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::format;
-    use crate::options::Options;
-    use crate::segment;
-    use crate::storage::Memory;
 
     #[test]
     fn where_all_is_cut_away_no_truncation_goes_on_before_the_cut_is_durable() {
-        let options = Options::new().segment_size(64 << 10);
-        let log = Log::open(Box::new(Memory::default()), options).unwrap();
-        let size = format::frame_size(8);
-        let put = |claim: crate::map::Claim<'_>, stamp| {
-            let seed = claim.seed();
-            segment::put(claim, stamp, Kind::Record, seed, &[1; 8])
-        };
-        let first = log.append(size, 1, put).unwrap();
+        let log = Log::small();
+        let first = log.append_len(8);
         log.truncate_before(first).unwrap();
         let named = log.with_spares(Purpose::State, |chain| {
             let (segment, place) = log.place_of_cut(chain, first, true)?;

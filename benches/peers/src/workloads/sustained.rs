@@ -17,8 +17,8 @@ pub const SUSTAINED: Workload = Workload {
     title: "Append without end",
     text: "One thread appends records of 256 B. Fresh: nothing is given up, and every file is \
         new. Recycled: after every 64 MiB another thread gives up what is before, as at a \
-        checkpoint (mapwal all that there is, others all but the last record), and the time includes the end of the last of these. Nobody syncs. Some \
-        are given less than the others, as the table says; the figures are per byte. What \
+        checkpoint (mapwal all that there is, others all but the last record), and the time \
+        includes the end of the last of these. Nobody syncs. Some are given less than the others, as the table says; the figures are per byte. What \
         is left is read back, except where a log other than mapwal holds more than 1 GiB: \
         there the size of its files is checked.",
     cases,
