@@ -21,6 +21,10 @@ use crate::sync::{
     panicking, yield_now,
 };
 
+#[path = "commit/queue.rs"] // the models take this file in from elsewhere
+mod queue;
+use queue::{Next, Queue, turn};
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Commit {
@@ -28,60 +32,16 @@ pub(crate) struct Commit {
     durable: AtomicU64,
     has_failed: AtomicBool,
     queue: Mutex<Queue>,
-    /// Where callers sleep who wait for a flush: it under way, and the next one, by turns.
+    /// Where callers sleep who wait for a flush: by its [turn].
     turns: [Condvar; 2],
     /// Where callers sleep who want the lead itself.
     seekers: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    state: State,
-    /// Flushes that have begun, and that have ended: all of them but the last.
-    begun: u64,
-    ended: u64,
-    /// Those who sleep until a flush ends that has not: by its number's last bit.
-    asleep: [usize; 2],
-    seeking: usize,
-    gathering: Gathering,
-    failure: Option<Arc<io::Error>>,
-}
-
-/// Who leads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum State {
-    #[default]
-    Nobody,
-    /// Whoever completes those who are due, or the heir if they do not come: one of those
-    /// who sleep, that was called, or looks out for them by now.
-    Gathering {
-        has_heir: bool,
-    },
-    /// A seeker, that was called.
-    Seeker,
-    Somebody,
-}
-
-/// How many callers the next flush waits for, and how long.
-#[derive(Debug, Default)]
-struct Gathering {
-    /// It begins when so many are there.
-    due: usize,
-    /// How long the last flush took.
-    flush: Duration,
-    /// How often in a row those who were due did not come.
-    in_vain: u32,
-    /// Flushes that do not wait for anyone, as that was in vain.
-    resting: u32,
 }
 
 /// Callers keep coming if they do so within this part of a flush; they are waited for as
 /// long as this many flushes take at the most.
 const PARTS_OF_A_FLUSH: u32 = 8;
 const MOST_FLUSHES: u32 = 8;
-
-/// A flush that takes longer is taken for one of this: whoever looks out keeps a processor.
-const SLOW: Duration = Duration::from_millis(8);
 
 /// Held by the one who flushes. Dropped, it hands over to the next.
 #[derive(Debug)]
@@ -90,10 +50,6 @@ pub(crate) struct Lead<'c> {
     began: Cell<Option<Instant>>,
     /// Whether the caller was unwinding before: a panic of its own, not of the flush.
     unwinding: bool,
-}
-
-fn turn(flush: u64) -> usize {
-    (flush % 2) as usize
 }
 
 impl Commit {
@@ -166,14 +122,12 @@ impl Commit {
     /// Takes the lead, when nobody else has it: before those who only wait for a flush.
     pub(crate) fn lead(&self) -> Lead<'_> {
         let mut queue = lock(&self.queue);
-        if matches!(queue.state, State::Somebody | State::Seeker) {
-            queue.seeking += 1;
-            while queue.state != State::Seeker {
-                queue = self.seekers.wait(queue).unwrap_or_else(|e| e.into_inner());
+        if !queue.seek() {
+            while !queue.lead_as_seeker() {
+                queue = sleep(&self.seekers, queue);
             }
-            queue.seeking -= 1;
         }
-        queue.take_lead(self)
+        Lead::new(self)
     }
 
     /// The lead; or `None` after having slept until `want` may be covered, or something
@@ -184,53 +138,41 @@ impl Commit {
         if queue.failure.is_some() || self.durable() >= want {
             return None;
         }
-        let mine = queue.begun + 1; // the one under way may be past what is wanted
-        let turn = turn(mine);
-        let is_complete = queue.asleep[turn] + 1 >= queue.gathering.due;
-        match queue.state {
-            State::Nobody | State::Gathering { .. } if is_complete => {
-                queue.gathering.complete();
-                return Some(queue.take_lead(self));
-            }
-            State::Nobody => queue.state = State::Gathering { has_heir: false },
-            _ => {}
+        let flush = queue.next_flush();
+        if queue.join(flush) {
+            return Some(Lead::new(self));
         }
-        queue.asleep[turn] += 1;
-        while queue.ended < mine && queue.failure.is_none() {
-            if queue.state == (State::Gathering { has_heir: false }) {
-                queue.state = State::Gathering { has_heir: true };
-                queue = self.gather(queue, mine);
-                if queue.is_gathering(mine) {
-                    queue.asleep[turn] -= 1;
-                    return Some(queue.take_lead(self));
-                }
-            } else {
-                queue = self.turns[turn].wait(queue).unwrap_or_else(|e| e.into_inner());
+        while !queue.is_over(flush) {
+            if !queue.inherit() {
+                queue = sleep(&self.turns[turn(flush)], queue);
+                continue;
+            }
+            queue = self.gather(queue, flush);
+            if queue.is_gathering(flush) {
+                queue.lead_as_heir(flush);
+                return Some(Lead::new(self));
             }
         }
-        if queue.ended < mine {
-            queue.asleep[turn] -= 1; // else all who waited for it were taken off the count
-        }
+        queue.leave(flush);
         None
     }
 
     /// The heir waits for those who are due, as long as they keep coming or somebody takes
     /// the lead.
-    fn gather<'q>(&'q self, mut queue: MutexGuard<'q, Queue>, mine: u64) -> MutexGuard<'q, Queue> {
-        let turn = turn(mine);
-        let flush = queue.gathering.flush;
+    fn gather<'q>(&'q self, mut queue: MutexGuard<'q, Queue>, flush: u64) -> MutexGuard<'q, Queue> {
+        let a_flush = queue.gathering.flush;
         let began = Instant::now();
-        let (mut came, mut last) = (queue.asleep[turn], began);
-        while came < queue.gathering.due {
+        let (mut came, mut last) = (queue.asleep(flush), began);
+        while !queue.are_all_there(flush) {
             drop(queue);
             yield_now();
             queue = lock(&self.queue);
-            if !queue.is_gathering(mine) {
+            if !queue.is_gathering(flush) {
                 return queue;
             }
-            if queue.asleep[turn] > came && !has_passed(began, MOST_FLUSHES * flush) {
-                (came, last) = (queue.asleep[turn], Instant::now());
-            } else if has_passed(last, flush / PARTS_OF_A_FLUSH) {
+            if queue.asleep(flush) > came && !has_passed(began, MOST_FLUSHES * a_flush) {
+                (came, last) = (queue.asleep(flush), Instant::now());
+            } else if has_passed(last, a_flush / PARTS_OF_A_FLUSH) {
                 queue.gathering.give_up();
                 return queue;
             }
@@ -240,51 +182,22 @@ impl Commit {
     }
 }
 
-impl Queue {
-    /// Whether the flush is one that callers are gathered for, and an heir waits for them.
-    fn is_gathering(&self, flush: u64) -> bool {
-        let has_heir = self.state == State::Gathering { has_heir: true };
-        has_heir && self.ended < flush && self.failure.is_none()
-    }
+fn sleep<'q>(place: &Condvar, queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+    place.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner())
+}
 
-    fn take_lead<'c>(&mut self, commit: &'c Commit) -> Lead<'c> {
-        self.state = State::Somebody;
+impl<'c> Lead<'c> {
+    /// For the one that the queue has given it to.
+    fn new(commit: &'c Commit) -> Self {
         Lead { commit, began: Cell::new(None), unwinding: panicking() }
     }
-}
 
-impl Gathering {
-    /// Those who were due did not come.
-    fn give_up(&mut self) {
-        self.in_vain = (self.in_vain + 1).min(6);
-        self.resting = 1 << self.in_vain;
-    }
-
-    /// A flush has ended that took so long, and lets so many callers go: they may all come
-    /// again, to where `asleep` are.
-    fn expect(&mut self, took: Duration, let_go: usize, asleep: usize) {
-        self.flush = took.min(SLOW);
-        match self.resting.checked_sub(1) {
-            None => self.due = let_go + asleep,
-            Some(rest) => (self.due, self.resting) = (0, rest),
-        }
-    }
-
-    /// All who were due are there.
-    fn complete(&mut self) {
-        if self.due > 1 {
-            self.in_vain = 0;
-        }
-    }
-}
-
-impl Lead<'_> {
     /// What was published before is going to be flushed: who comes from now on waits for
     /// the next flush.
     pub(crate) fn begin(&self) {
         if self.began.get().is_none() {
             self.began.set(Some(Instant::now()));
-            lock(&self.commit.queue).begun += 1;
+            lock(&self.commit.queue).begin();
         }
     }
 
@@ -297,97 +210,21 @@ impl Lead<'_> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        let commit = self.commit;
+        let Commit { queue, turns, seekers, .. } = self.commit;
         if panicking() && !self.unwinding {
             let source = io::Error::other("a thread panicked while it flushed the log");
-            commit.fail(Arc::new(source));
+            self.commit.fail(Arc::new(source));
         }
         self.begin(); // who came before gets to look, whether anything was flushed or not
         let took = self.began.get().map_or(Duration::ZERO, |began| began.elapsed());
-        let mut queue = lock(&commit.queue);
-        queue.ended = queue.begun;
-        let (done, next) = (turn(queue.ended), turn(queue.ended + 1));
-        let let_go = std::mem::take(&mut queue.asleep[done]) + 1;
-        let asleep = queue.asleep[next];
-        queue.gathering.expect(took, let_go, asleep);
-        queue.state = match asleep {
-            _ if queue.seeking > 0 => State::Seeker,
-            0 => State::Nobody,
-            _ => State::Gathering { has_heir: false },
-        };
-        let state = queue.state;
-        drop(queue);
-        match state {
-            State::Seeker => commit.seekers.notify_one(),
-            State::Gathering { .. } => commit.turns[next].notify_one(),
-            _ => {}
+        let ended = lock(queue).end(took);
+        match ended.next {
+            Next::Seeker => seekers.notify_one(),
+            Next::Heir(turn) => turns[turn].notify_one(),
+            Next::Nobody => {}
         }
-        if let_go > 1 {
-            commit.turns[done].notify_all();
+        if let Some(turn) = ended.let_go {
+            turns[turn].notify_all();
         }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    const FLUSH: Duration = Duration::from_millis(1);
-
-    /// The callers due after a flush that let go of `let_go`, with `asleep` there already.
-    fn due(gathering: &mut Gathering, let_go: usize, asleep: usize) -> usize {
-        gathering.expect(FLUSH, let_go, asleep);
-        gathering.due
-    }
-
-    #[test]
-    fn all_who_were_let_go_are_due_beside_those_who_are_there() {
-        let mut gathering = Gathering::default();
-        assert_eq!(due(&mut gathering, 1, 0), 1);
-        assert_eq!(due(&mut gathering, 3, 2), 5);
-    }
-
-    #[test]
-    fn a_flush_lets_go_of_all_who_slept_for_it_and_expects_them_again() {
-        let commit = Commit::new(0);
-        let lead = commit.lead();
-        std::thread::scope(|scope| {
-            let sleeper = scope.spawn(|| commit.wait(|| 8, |_| unreachable!("it is covered")));
-            while lock(&commit.queue).asleep != [0, 1] {
-                std::thread::yield_now();
-            }
-            lead.begin();
-            lead.move_to(8);
-            drop(lead);
-            sleeper.join().unwrap().unwrap();
-        });
-        let queue = lock(&commit.queue);
-        assert_eq!((queue.asleep, queue.gathering.due), ([0, 0], 2));
-    }
-
-    #[test]
-    fn who_does_not_come_is_waited_for_ever_more_rarely() {
-        let mut gathering = Gathering::default();
-        let mut rests = Vec::new();
-        for _ in 0..8 {
-            assert_eq!(due(&mut gathering, 2, 0), 2);
-            gathering.give_up();
-            rests.push((0..).take_while(|_| due(&mut gathering, 2, 0) == 0).count());
-            gathering.resting = 0;
-        }
-        assert_eq!(rests, [2, 4, 8, 16, 32, 64, 64, 64]);
-    }
-
-    #[test]
-    fn waiting_is_worth_it_again_once_all_have_come() {
-        let mut gathering = Gathering::default();
-        (0..5).for_each(|_| gathering.give_up());
-        gathering.resting = 0;
-        assert_eq!(due(&mut gathering, 1, 0), 1);
-        gathering.complete(); // one alone says nothing
-        assert_eq!(gathering.in_vain, 5);
-        assert_eq!(due(&mut gathering, 2, 0), 2);
-        gathering.complete();
-        assert_eq!(gathering.in_vain, 0);
     }
 }

@@ -7,7 +7,7 @@
 //! touches files is left out: `small` has a log of a few frames in its place. The
 //! pure modules' own tests run along, since they come with them.
 #![cfg(loom)]
-#![allow(dead_code, unreachable_pub, clippy::arc_with_non_send_sync)]
+#![allow(dead_code, unreachable_pub, unused_imports, clippy::arc_with_non_send_sync)]
 
 #[path = "../src/commit.rs"]
 mod commit;
