@@ -71,6 +71,7 @@ mod truncate;
 mod wait;
 mod wal;
 mod watch;
+mod worker;
 
 pub use error::{Damage, Error, Result};
 pub use follow::Follower;

@@ -13,13 +13,13 @@ use crate::format::{Reason, State};
 use crate::lsn::{Lsn, SegmentSize};
 use crate::map::{Attempt, Claim};
 use crate::options::Options;
-use crate::prepare::Worker;
 use crate::recover::Recovery;
 use crate::ring::{Asked, Ring, Seat};
 use crate::segment::Stamp;
 use crate::storage::{Region, Storage};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, panicking};
 use crate::wait::Waiters;
+use crate::worker::Worker;
 
 /// Everything of an open log. The order of locks: the lead of `commit`, `making`,
 /// `chain`, a seat's preparing lock or `waiters`; and below those, what a segment, a

@@ -16,7 +16,7 @@ use crate::format::{self, FIRST_FRAME, RESERVE, Reason, SEAL_SIZE, STATE_SIZE, S
 use crate::log::{Counters, Log};
 use crate::lsn::Lsn;
 use crate::options::Options;
-use crate::prepare::{self, Worker};
+use crate::prepare;
 use crate::recover::{self, Directory, Ended, Found, Next, Recovery};
 use crate::ring::{self, Preparing, Ring};
 use crate::roll::{FIRST_CLAIM, Predecessor};
@@ -26,6 +26,7 @@ use crate::storage::{Access, Region, Storage};
 use crate::sync::{Arc, AtomicBool, Mutex, lock};
 use crate::tail::ADDED_BLINDLY;
 use crate::wait::Waiters;
+use crate::worker::Worker;
 
 impl Log {
     /// Opens the log in `storage`, or creates it.
