@@ -12,7 +12,7 @@ use crate::format::{self, FIRST_FRAME, Kind, RESERVE};
 use crate::map::Map;
 use crate::ring::{Asked, Preparing, Ring, Seat};
 use crate::scan::{Found, Life, Place};
-use crate::segment::{self, Identity, Published, Segment, Stamp};
+use crate::segment::{self, Identity, Segment, Stamp};
 use crate::storage::Region;
 use crate::sync::{Arc, Backoff, Mutex, lock};
 use crate::wait::Waiters;
@@ -281,7 +281,7 @@ impl Small {
 
 /// What is published in `segment`: intact frames, dense numbers.
 fn read(segment: &Segment, map: &Map) -> Vec<(u64, Tag)> {
-    let Published { at: end, .. } = segment.published(map).expect("nothing is damaged");
+    let end = segment.published(map).expect("nothing is damaged").at;
     let (mut at, mut records) = (FIRST, Vec::new());
     while at.offset < end.offset {
         let frame = segment.frame_bytes(map, at.offset).expect("nothing is damaged");
