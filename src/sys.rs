@@ -9,6 +9,9 @@ use std::io;
 #[path = "sys/crc.rs"] // the models take this file in from elsewhere
 mod crc;
 pub(crate) use crc::{CRC32C_POLYNOMIAL, crc32c_frame};
+#[path = "sys/copy.rs"] // as above
+mod copy;
+pub(crate) use copy::copy;
 
 /// The bytes that are checksummed on this thread, counted where that is done: for tests that bound
 /// it.

@@ -69,7 +69,7 @@ impl<'m> Claim<'m> {
             let frame = self.map.base.add(part.start as usize);
             let tail = frame.add(HEADER_TAIL as usize);
             ptr::copy_nonoverlapping(header_tail.as_ptr(), tail, header_tail.len());
-            ptr::copy_nonoverlapping(payload.as_ptr(), frame.add(FRAME_HEADER), payload.len());
+            sys::copy(payload.as_ptr(), frame.add(FRAME_HEADER), payload.len());
             sys::prefetch_to_write_behind(frame, FRAME_HEADER + payload.len());
         }
     }
