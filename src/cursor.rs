@@ -278,10 +278,15 @@ impl Log {
                     let position = self.position(&view, walked)?;
                     return Ok((view, Position { from: offset, ..position }));
                 }
-                let starts = segment.boundary_at(map, offset)?.is_some()
-                    || self.record_at(segment, map, offset)?.is_some();
-                if !starts {
-                    return Err(Error::NotARecord { lsn: segment.lsn(offset) });
+                let lsn = segment.lsn(offset);
+                if segment.boundary_at(map, offset)?.is_none() {
+                    if lsn == self.head() {
+                        // opening did not verify it
+                        return Err(segment.damaged(offset, Damage::Head(lsn)));
+                    }
+                    if self.record_at(segment, map, offset)?.is_none() {
+                        return Err(Error::NotARecord { lsn });
+                    }
                 }
                 let position = self.position(&view, offset)?;
                 Ok((view, position))

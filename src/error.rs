@@ -285,6 +285,9 @@ pub enum Damage {
     /// The batch is not whole.
     #[error("a batch is not whole")]
     Batch,
+    /// The head of the log, which a frame names, is inside a frame or a batch, or where none is.
+    #[error("the log's head, {0}, is not between whole records and batches")]
+    Head(Lsn),
     /// The frame says something that cannot stand there.
     #[error("a frame says what cannot stand there")]
     State,

@@ -269,6 +269,7 @@ fn survey(
             None => files[to].damaged(FIRST_FRAME, Damage::Link),
         },
         Broken::Disagrees => files[k].damaged(FIRST_FRAME, Damage::Link),
+        Broken::Head(head) => files[k].damaged(FIRST_FRAME, Damage::Head(head)),
     })
 }
 

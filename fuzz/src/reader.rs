@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::format::{ABANDONED, Frame, Header, STATE, State, Walk, index_of, u64_at};
+use crate::format::{ABANDONED, FIRST_FRAME, Frame, Header, STATE, State, Walk, index_of, u64_at};
 
 /// Names and contents.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -29,6 +29,8 @@ pub enum Refused {
     NoChain,
     /// A state says what no state can.
     State,
+    /// The head is inside a frame or a batch, or where none can be.
+    Head,
 }
 
 struct Segment<'a> {
@@ -58,8 +60,9 @@ pub fn read(files: &Files) -> Result<Vec<Entry>, Refused> {
     let tops = (0..segments.len()).rev();
     let (chain, head) =
         tops.filter_map(|top| chain(&segments, top)).next().ok_or(Refused::NoChain)?;
-    if head % 8 != 0 {
-        return Err(Refused::State);
+    let &(lowest, _) = chain.last().expect("a chain has a segment");
+    if !segments[lowest].is_valid_head(head) {
+        return Err(Refused::Head);
     }
     let mut entries = Vec::new();
     for &(k, end) in chain.iter().rev() {
@@ -143,6 +146,14 @@ impl Segment<'_> {
 
     fn frames_below(&self, end: usize) -> impl Iterator<Item = &Frame> {
         self.walk.frames.iter().take_while(move |frame| frame.at < end)
+    }
+
+    /// Whether the head of a log may be this, of which this is the lowest segment (section 10).
+    fn is_valid_head(&self, head: u64) -> bool {
+        let first = self.lsn(FIRST_FRAME);
+        let is_named = head < first && self.begin.is_some_and(|begin| begin.end == head);
+        let mut boundaries = self.walk.boundaries.iter().map(|it| self.lsn(it.at));
+        head % 8 == 0 && (is_named || head == first || boundaries.any(|at| at == head))
     }
 
     fn highest_head(&self, end: usize) -> Option<u64> {

@@ -28,6 +28,8 @@ pub(super) enum Broken {
     Short(usize),
     /// It says what the file that it names does not.
     Disagrees,
+    /// Nothing is, but the head is above the log's end.
+    Head(Lsn),
 }
 
 /// The segments of a log, oldest first, each with the boundary where it ends.
@@ -70,7 +72,7 @@ impl<'a> Chains<'a> {
     /// The chain that ends with the file `top`, if it is whole down to its head.
     pub(super) fn down_from(&self, top: usize) -> Option<Chain> {
         let end = self.walks[top].as_ref()?.end;
-        let head = self.heads[top].max(end.head);
+        let head = self.head_below(top, end);
         // records from the head on are not below the end of a predecessor: at
         // that very end, the successor holds them all
         let starts_in = |k: usize| {
@@ -90,12 +92,18 @@ impl<'a> Chains<'a> {
         Some(Chain { links, head })
     }
 
+    /// The highest head that is named in the chain of `top`, which ends at `end`.
+    fn head_below(&self, top: usize, end: Reached) -> Lsn {
+        self.heads[top].max(end.head)
+    }
+
     /// Where the links of `top` end, and why there.
     pub(super) fn break_below(&self, top: usize) -> (usize, Broken) {
         let foot = self.feet[top];
-        match self.below[foot] {
-            Below::Broken(broken) => (foot, broken),
-            Below::Nothing | Below::Link(..) => (foot, Broken::Disagrees),
+        match (self.below[foot], &self.walks[top]) {
+            (Below::Broken(broken), _) => (foot, broken),
+            (_, Some(walked)) => (top, Broken::Head(self.head_below(top, walked.end))),
+            (_, None) => (foot, Broken::Disagrees),
         }
     }
 }

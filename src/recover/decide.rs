@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::chain::Chain;
 use super::damage_at;
-use super::files::{Contents, File};
+use super::files::{Contents, File, START_LEN};
 use super::search::{Epochs, Search};
 use super::walk::{self, Walked};
 use super::{Ended, Found, Link, Next, Recovery, SegmentReport, Writers};
@@ -91,9 +91,7 @@ impl Recovered<'_> {
         let walked = self.walks[last].as_ref().expect("the top of a chain was walked");
         let file = &self.files[last];
         let tail = file.lsn(end.place.offset);
-        if self.chain.head.0 % ALIGN != 0 {
-            return Err(file.damaged(FIRST_FRAME, Damage::State)); // no frame is there
-        }
+        self.check_head()?;
         let next = match walked.stop {
             Stop::Sealed(seal) => self.sealed(last, seal)?,
             // no log that a writer left is without room for one
@@ -122,6 +120,28 @@ impl Recovered<'_> {
         let (spares, mut dead) = self.spares(last, next);
         dead.extend(unfinished);
         self.found(tail, next, spares, dead, ended).map(Box::new)
+    }
+
+    /// The head divides no frame and no batch: a state that names it counts only where all before
+    /// it is whole, so no crash leaves another one.
+    fn check_head(&self) -> Result<()> {
+        let (k, _) = self.chain.links[0];
+        let (file, head) = (&self.files[k], self.chain.head);
+        let first = file.first.expect("a segment of a chain has a begin");
+        let offset = head.0.saturating_sub(file.lsn(0));
+        let is_between = match (offset, &self.walks[k]) {
+            _ if head.0 % ALIGN != 0 => false,
+            // where what comes before ends, as its begin says
+            (..FIRST_FRAME, _) => head.0 == first.begin.predecessor_end,
+            (FIRST_FRAME, _) => true,
+            (..START_LEN, _) => false, // inside its begin
+            (_, Some(walked)) => walked.is_boundary(self.storage, file, offset)?,
+            (_, None) => true, // not verified: found by those who read from there
+        };
+        match is_between {
+            true => Ok(()),
+            false => Err(file.damaged(offset.max(FIRST_FRAME), Damage::Head(head))),
+        }
     }
 
     /// Whether anything proves that the tail was durable: what was walked above

@@ -10,7 +10,7 @@ use crate::format::{
     self, BEGIN_SIZE, BadHeader, Begin, FIRST_FRAME, Reason, SegmentHeader, State,
 };
 use crate::lsn::SegmentSize;
-use crate::scan::{Content, Life, START, Walk};
+use crate::scan::{Content, Life, Place, START, Walk};
 use crate::storage::{Access, Region, Storage};
 use crate::sync::Arc;
 
@@ -160,6 +160,11 @@ impl File {
         Contents::open(storage, &self.name, self.len)
     }
 
+    /// The same in a mapping that was kept.
+    pub(crate) fn contents_in(&self, region: Arc<dyn Region>) -> Contents {
+        Contents { path: self.path.clone(), region }
+    }
+
     pub(crate) fn damaged(&self, at: u64, damage: Damage) -> Error {
         Error::Damaged { path: self.path.clone(), at, damage }
     }
@@ -212,15 +217,15 @@ pub(crate) fn fits(below: &[File], file: &File) -> Result<()> {
     }
 }
 
-/// Reads a file in, from its first frame on, as far as a walk needs it.
+/// Reads a file in, from a place on, as far as a walk needs it.
 pub(crate) struct Reading<'a> {
     contents: &'a Contents,
     loaded: u64,
 }
 
 impl<'a> Reading<'a> {
-    pub(crate) fn new(contents: &'a Contents) -> Self {
-        Reading { contents, loaded: FIRST_FRAME }
+    pub(crate) fn new(contents: &'a Contents, from: Place) -> Self {
+        Reading { contents, loaded: from.offset }
     }
 
     /// The bytes from `offset` on, of which the frame there is loaded.

@@ -4,6 +4,7 @@ mod builder;
 mod bytes;
 mod chains;
 mod damage;
+mod heads;
 mod hostile;
 mod limits;
 mod salvage;

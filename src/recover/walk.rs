@@ -49,13 +49,36 @@ impl Walked {
         let found = self.named.binary_search_by_key(&offset, |reached| reached.place.offset);
         found.ok().map(|i| self.named[i])
     }
+
+    /// Whether `offset`, which is not behind `end`, is a batch boundary. Looks once more, from
+    /// the last place before it that the walk remembers.
+    pub(super) fn is_boundary(
+        &self,
+        storage: &dyn Storage,
+        file: &File,
+        offset: u64,
+    ) -> Result<bool> {
+        let contents = match &self.region {
+            Some(region) => file.contents_in(region.clone()),
+            None => file.contents(storage)?,
+        };
+        let from = self.trail.place_up_to(offset);
+        let mut reading = Reading::new(&contents, from);
+        let mut walk = Walk::new(file.life(), from, self.trail.epoch_at(from.offset));
+        while walk.boundary().offset < offset {
+            if walk.step(reading.frame(walk.at().offset)?).is_err() {
+                break; // a seal
+            }
+        }
+        Ok(walk.boundary().offset == offset)
+    }
 }
 
 /// Walks a segment from its begin as far as it goes. `named_ends` are the offsets to
 /// remember, growing.
 pub(super) fn walk(storage: &dyn Storage, file: &File, named_ends: &[u64]) -> Result<Walked> {
     let contents = file.contents(storage)?;
-    let mut reading = Reading::new(&contents);
+    let mut reading = Reading::new(&contents, START);
     let mut walk = Walk::new(file.life(), START, 0);
     // what the frames said so far, and the same at the last boundary
     let mut said = Reached { place: START, epoch: 0, head: Lsn(0), proof: 0, closed: false };

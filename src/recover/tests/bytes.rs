@@ -121,7 +121,7 @@ fn no_intact_frame_makes_recovery_panic_whatever_it_says() {
                 match random(9) {
                     0 => segment.open(),
                     1 => segment.close(),
-                    2 => segment.head(random(8) * SIZE + 8 * random(600)),
+                    2 => segment.head(random(2) * (random(8) * SIZE + 8 * random(600))),
                     3 => {
                         let next = dir.file(index + 1 + random(2), 1);
                         segment.seal(&next);

@@ -260,17 +260,6 @@ fn a_tail_with_no_room_for_a_seal_was_not_left_by_a_writer() {
 }
 
 #[test]
-fn a_head_where_no_frame_can_be_is_refused() {
-    for (more, sound) in [(0, true), (3, false)] {
-        let dir = Dir::default();
-        let mut segment = dir.first();
-        let one = segment.record("one");
-        segment.head(one + more);
-        assert_eq!(dir.recover().is_ok(), sound, "{more}");
-    }
-}
-
-#[test]
 fn salvage_reads_on_behind_bad_media_however_many_records_it_held() {
     for len in [0, 1, 8, 16, 24, 64, 100, 1000] {
         let dir = Dir::default();
