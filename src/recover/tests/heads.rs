@@ -41,12 +41,16 @@ fn log_with_head(head: u64) -> (Dir, Vec<u64>) {
 fn a_head_is_between_whole_frames_and_batches_or_damage() {
     let (_, between) = log_with_head(0);
     let (first_end, end) = (between[8] + 64, *between.last().unwrap());
-    let places =
-        [0..16, SIZE - 16..SIZE + 16, SIZE + 4080..first_end, 2 * SIZE - 16..2 * SIZE + 16]
-            .into_iter()
-            .chain([2 * SIZE + 4080..end]);
+    let places = [
+        0..16,
+        SIZE - 16..SIZE + 16,
+        SIZE + 4080..first_end,
+        2 * SIZE - 16..2 * SIZE + 16,
+        2 * SIZE + 4080..end,
+    ];
+    let places = places.into_iter().flat_map(|places| places.step_by(8));
     let mut refused = 0;
-    for head in places.flat_map(|places| places.step_by(8)).flat_map(|head| [head, head + 3]) {
+    for head in places.flat_map(|head| [head, head + 3]) {
         let (dir, between) = log_with_head(head);
         if between.contains(&head) {
             let found = dir.recover().unwrap_or_else(|error| panic!("{head:#x}: {error}"));
