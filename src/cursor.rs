@@ -26,6 +26,8 @@ pub(crate) struct Position {
     /// What checks start from in that epoch.
     seed: u32,
     verify: bool,
+    /// What is before this offset was found intact already.
+    verified_to: u64,
     /// Pages before this offset are present, as far as that can be told.
     present: u64,
     /// Records before this offset are passed over: where reading was to begin at a
@@ -53,7 +55,7 @@ pub(crate) enum Step {
 impl Position {
     /// The same in another segment, from its first frame on: a begin.
     pub(crate) fn in_next(self) -> Self {
-        Position { offset: FIRST_FRAME, present: 0, from: 0, ..self }
+        Position { offset: FIRST_FRAME, verified_to: 0, present: 0, from: 0, ..self }
     }
 
     pub(crate) fn unverified(self) -> Self {
@@ -64,15 +66,50 @@ impl Position {
         self.offset
     }
 
-    /// Whether the frame at this position is an intact record. What is not is looked at
+    /// Whether the record at this position is intact, which `bytes` are. What is not is looked at
     /// again, and then told: see [`verified`].
     #[inline]
-    fn is_intact_record(self, header: FrameHeader, bytes: &[u8], lsn: u64) -> bool {
+    fn verify_record(&mut self, segment: &Segment, map: &Map, bytes: &[u8]) -> bool {
+        if self.offset < self.verified_to || self.verify_several(segment, map, bytes) {
+            return true;
+        }
+        let record = self.unchecked(segment.lsn(self.offset).0, bytes);
+        record.is_some_and(|(lsn, FrameHeader { word, check, tag }, payload)| {
+            format::check(self.seed, word, lsn, tag, payload) == check
+        })
+    }
+
+    /// Verifies it along with those behind it, if as many as are checked at once are published and
+    /// intact: it is not done again when their turn comes.
+    #[inline]
+    fn verify_several(&mut self, segment: &Segment, map: &Map, bytes: &[u8]) -> bool {
+        let Some(first) = self.unchecked(segment.lsn(self.offset).0, bytes) else { return false };
+        let mut frames = [first; format::AT_ONCE];
+        let mut end = self.offset + bytes.len() as u64;
+        for frame in &mut frames[1..] {
+            let Some((_, bytes)) = segment.record_bytes(map, end) else { return false };
+            let Some(record) = self.unchecked(segment.lsn(end).0, bytes) else { return false };
+            *frame = record;
+            end += bytes.len() as u64;
+        }
+        let are_short =
+            frames.iter().all(|(_, _, payload)| payload.len() <= format::LONGEST_AT_ONCE);
+        let are_intact = are_short && format::are_intact(self.seed, frames);
+        if are_intact {
+            self.verified_to = end;
+        }
+        are_intact
+    }
+
+    /// A record of the epoch in force, as it is checked; `None` if it cannot be intact.
+    #[inline]
+    fn unchecked<'m>(&self, lsn: u64, bytes: &'m [u8]) -> Option<(u64, FrameHeader, &'m [u8])> {
+        let header = FrameHeader::decode(bytes);
         let (payload, padding) =
             bytes[format::FRAME_HEADER..].split_at(format::payload_len(header.word));
-        padding.iter().all(|&byte| byte == 0)
-            && header.tag.nibble() == format::nibble(self.epoch)
-            && format::check(self.seed, header.word, lsn, header.tag, payload) == header.check
+        let is_sound = padding.iter().all(|&byte| byte == 0)
+            && header.tag.nibble() == format::nibble(self.epoch);
+        is_sound.then_some((lsn, header, payload))
     }
 }
 
@@ -97,7 +134,7 @@ impl View {
         }
         let (kind, bytes) = segment.record_bytes(map, at)?;
         let header = FrameHeader::decode(bytes);
-        if position.verify && !position.is_intact_record(header, bytes, lsn) {
+        if position.verify && !position.verify_record(segment, map, bytes) {
             return None;
         }
         position.offset = at + bytes.len() as u64;
@@ -231,7 +268,7 @@ impl Log {
     pub(crate) fn position(&self, view: &View, offset: u64) -> Result<Position> {
         let epoch = view.segment.epoch_at(view.map(), offset)?;
         let seed = format::seed(view.segment.id.life.salt, epoch);
-        Ok(Position { offset, epoch, seed, verify: true, present: 0, from: 0 })
+        Ok(Position { offset, epoch, seed, verify: true, verified_to: 0, present: 0, from: 0 })
     }
 
     /// Calls `read` with what `choose` finds under the chain lock, outside of it: files

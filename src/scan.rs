@@ -136,6 +136,15 @@ pub(crate) struct Proofs {
     pub(crate) at_boundary: u64,
 }
 
+/// A record that is as it should be, but for its check, which was not computed.
+struct Unchecked<'a> {
+    header: FrameHeader,
+    payload: &'a [u8],
+    size: u64,
+    /// More of its batch follows.
+    continues: bool,
+}
+
 /// A walk over the frames of one segment, from a place to the next, as every
 /// reader goes: ordinals agree, epochs only grow, batches are whole.
 #[derive(Clone, Debug)]
@@ -180,19 +189,54 @@ impl Walk {
         let mut proofs = Proofs::default();
         while self.boundary.offset < until {
             let rest = &bytes[(self.at.offset - from) as usize..];
-            let lsn = self.life.base + self.at.offset;
-            let Some(tag) = self.over_record(rest) else { break };
-            proofs.all = proofs.all.max(tag.durable(lsn).unwrap_or(0));
-            if !self.in_batch {
-                proofs.at_boundary = proofs.all;
+            if !self.over_several(rest, until, &mut proofs) && !self.over_one(rest, &mut proofs) {
+                break;
             }
         }
         proofs
     }
 
-    /// The tag of the record at the beginning of `bytes`, which the walk then stands behind.
+    /// Walks over the record at the beginning of `bytes`, if it is intact.
     #[inline]
-    fn over_record(&mut self, bytes: &[u8]) -> Option<Tag> {
+    fn over_one(&mut self, bytes: &[u8], proofs: &mut Proofs) -> bool {
+        let Some(record) = self.record_in(bytes) else { return false };
+        let FrameHeader { word, check, tag } = record.header;
+        let lsn = self.life.base + self.at.offset;
+        let is_intact = format::check(self.seed, word, lsn, tag, record.payload) == check;
+        if is_intact {
+            self.pass(&record, proofs);
+        }
+        is_intact
+    }
+
+    /// Walks over as many records as are checked at once, if all of them are intact.
+    #[inline]
+    fn over_several(&mut self, bytes: &[u8], until: u64, proofs: &mut Proofs) -> bool {
+        let (mut behind, mut proofs_behind) = (self.clone(), *proofs);
+        let mut frames = [(0, FrameHeader::default(), &[][..]); format::AT_ONCE];
+        for frame in &mut frames {
+            if behind.boundary.offset >= until {
+                return false;
+            }
+            let at = behind.at.offset;
+            let rest = &bytes[(at - self.at.offset) as usize..];
+            let Some(record) = behind.record_in(rest) else { return false };
+            if record.payload.len() > format::LONGEST_AT_ONCE {
+                return false;
+            }
+            *frame = (self.life.base + at, record.header, record.payload);
+            behind.pass(&record, &mut proofs_behind);
+        }
+        let are_intact = format::are_intact(self.seed, frames);
+        if are_intact {
+            (*self, *proofs) = (behind, proofs_behind);
+        }
+        are_intact
+    }
+
+    /// The record at the beginning of `bytes`, if all but its check is as it should be here.
+    #[inline]
+    fn record_in<'a>(&self, bytes: &'a [u8]) -> Option<Unchecked<'a>> {
         let header = FrameHeader::decode(bytes.get(..FRAME_HEADER)?);
         let continues = match format::kind(header.word)? {
             Kind::More => true,
@@ -203,22 +247,25 @@ impl Walk {
         let payload_len = format::payload_len(header.word);
         let size = format::frame_size(payload_len);
         let (payload, padding) = bytes.get(FRAME_HEADER..size as usize)?.split_at(payload_len);
-        let lsn = self.life.base + self.at.offset;
-        let is_intact = self.at.offset != format::FIRST_FRAME
+        let is_sound = self.at.offset != format::FIRST_FRAME
             && header.tag.ordinal() == self.at.ordinal
             && header.tag.nibble() == format::nibble(self.epoch)
-            && padding.iter().all(|&byte| byte == 0)
-            && format::check(self.seed, header.word, lsn, header.tag, payload) == header.check;
-        if !is_intact {
-            return None;
-        }
-        sys::prefetch_behind(bytes.as_ptr(), size as usize);
-        self.in_batch = continues;
-        self.at = Place { offset: self.at.offset + size, ordinal: self.at.ordinal + 1 };
-        if !continues {
+            && padding.iter().all(|&byte| byte == 0);
+        is_sound.then_some(Unchecked { header, payload, size, continues })
+    }
+
+    /// Stands behind the record, which is intact, and takes in what it proves.
+    #[inline]
+    fn pass(&mut self, record: &Unchecked<'_>, proofs: &mut Proofs) {
+        sys::prefetch_behind(record.payload.as_ptr(), record.size as usize);
+        let lsn = self.life.base + self.at.offset;
+        proofs.all = proofs.all.max(record.header.tag.durable(lsn).unwrap_or(0));
+        self.in_batch = record.continues;
+        self.at = Place { offset: self.at.offset + record.size, ordinal: self.at.ordinal + 1 };
+        if !self.in_batch {
             self.boundary = self.at;
+            proofs.at_boundary = proofs.all;
         }
-        Some(header.tag)
     }
 
     /// The next frame; `bytes` begin at [`at`](Self::at) and reach to the end of

@@ -8,7 +8,7 @@ use std::io;
 
 #[path = "sys/crc.rs"] // the models take this file in from elsewhere
 mod crc;
-pub(crate) use crc::{CRC32C_POLYNOMIAL, crc32c_frame};
+pub(crate) use crc::{CRC32C_POLYNOMIAL, FRAMES, Hashed, crc32c_frame, crc32c_frames};
 #[path = "sys/copy.rs"] // as above
 mod copy;
 pub(crate) use copy::copy;
