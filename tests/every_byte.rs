@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
-use common::{SEGMENT, small};
+use common::{SEGMENT, abandon, small};
 use mapwal::sim::Disk;
 use mapwal::{Error, Lsn, Wal};
 
@@ -243,16 +243,6 @@ fn append(wal: &Wal, from: u32, to: u32) -> Vec<Lsn> {
     common::append_all(wal, texts)
 }
 
-fn abandon(wal: &Wal, len: usize) {
-    let panicked = catch_unwind(AssertUnwindSafe(|| {
-        let _ = wal.append_with(len, |bytes| {
-            bytes.fill(0x17);
-            resume_unwind(Box::new("abandoned"));
-        });
-    }));
-    assert!(panicked.is_err());
-}
-
 fn shapes() -> Vec<Shape> {
     let one_segment = |disk: &Disk| {
         let wal = start(disk);
@@ -283,11 +273,11 @@ fn shapes() -> Vec<Shape> {
         let wal = start(disk);
         append(&wal, 0, 1);
         wal.append_batch(&[b"one", b"", b"three"]).unwrap();
-        abandon(&wal, 21);
+        abandon(&wal, 21).unwrap();
         wal.sync().unwrap();
         wal.append_batch(&[b"four", b"five"]).unwrap();
         wal.append(b"").unwrap();
-        abandon(&wal, 5);
+        abandon(&wal, 5).unwrap();
         wal.append_batch(&[b"six", b"seven", b"eight"]).unwrap();
         (wal, Vec::new())
     };

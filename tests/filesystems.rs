@@ -132,18 +132,11 @@ impl Noted {
 
 /// All records of a log, each of which is what its number says: place and number.
 fn records(wal: &Wal) -> BTreeMap<u64, u64> {
-    let reader = wal.reader();
-    let mut next = None;
-    let mut found = BTreeMap::new();
-    for record in reader.iter() {
-        let record = record.unwrap();
-        assert!(next.is_none_or(|next| next == record.sequence()), "{record:?} is not {next:?}");
-        next = Some(record.sequence() + 1);
+    common::checked(wal, |record| {
         let id = u64::from_le_bytes(*record.data().first_chunk().unwrap());
         assert!(record.data() == contents(id), "{record:?} is not what was appended");
-        found.insert(record.lsn().as_u64(), id);
-    }
-    found
+        id
+    })
 }
 
 /// Compares an opened log with all notes, and makes new ones of it. `kills`: writers that

@@ -302,18 +302,11 @@ fn start(directory: &Path, run: u64) -> Child {
 
 /// The log's records, all intact and with dense numbers: place and name of each.
 fn records(wal: &Wal) -> BTreeMap<u64, Name> {
-    let reader = wal.reader();
-    let mut next = None;
-    let mut found = BTreeMap::new();
-    for record in reader.iter() {
-        let record = record.unwrap();
-        assert!(next.is_none_or(|next| next == record.sequence()), "{record:?} is not {next:?}");
-        next = Some(record.sequence() + 1);
+    common::checked(wal, |record| {
         let name = name_of(record.data());
         assert!(record.data() == contents(name), "{record:?} is not what {name:?} wrote");
-        found.insert(record.lsn().as_u64(), name);
-    }
-    found
+        name
+    })
 }
 
 /// Compares the log with what was noted by the child that was killed. Returns how many

@@ -3,9 +3,7 @@
 
 mod common;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-use common::{SEGMENT, TempDir, small};
+use common::{SEGMENT, TempDir, abandon, small};
 use mapwal::sim::Disk;
 use mapwal::{Ended, Error, Lsn, Record, Wal};
 use proptest::prelude::*;
@@ -181,13 +179,7 @@ impl Pair {
 
     fn abandon(&mut self, len: usize) -> Check {
         let wal = self.wal();
-        let panicked = catch_unwind(AssertUnwindSafe(|| {
-            wal.append_with(len, |bytes| {
-                bytes.fill(0xab);
-                resume_unwind(Box::new("abandoned"));
-            })
-        }));
-        prop_assert!(panicked.is_err());
+        abandon(wal, len).unwrap();
         let reader = wal.reader();
         let last = reader.from_sequence(self.next_sequence).with_abandoned().next();
         let lsn = last.unwrap().unwrap().lsn();

@@ -7,7 +7,10 @@ use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use common::{SEGMENT, TempDir, append_all, ends, small, text, texts, texts_of};
+use common::{
+    SEGMENT, TempDir, abandon, append_all, beside_an_append, ends, is_whole, small, text, texts,
+    texts_of, writers,
+};
 use mapwal::sim::Disk;
 use mapwal::{Error, Lsn, Record, Wal};
 
@@ -26,7 +29,7 @@ fn mixed() -> (Wal, Vec<(Lsn, u64, Vec<u8>)>) {
         let data = vec![i as u8; (i as usize * 37) % 900];
         match i % 40 {
             7 => wal.append_batch(&[&data, b"", &data]).map(drop).unwrap(),
-            23 => abandon(&wal, data.len()),
+            23 => abandon(&wal, data.len()).unwrap(),
             _ => wal.append(&data).map(drop).unwrap(),
         }
     }
@@ -38,13 +41,6 @@ fn mixed() -> (Wal, Vec<(Lsn, u64, Vec<u8>)>) {
 
 fn plain(record: Record<'_>) -> (Lsn, u64, Vec<u8>) {
     (record.lsn(), record.sequence(), record.data().to_vec())
-}
-
-fn abandon(wal: &Wal, len: usize) {
-    let quiet = std::panic::AssertUnwindSafe(|| {
-        let _ = wal.append_with(len, |_| std::panic::resume_unwind(Box::new("abandoned")));
-    });
-    assert!(std::panic::catch_unwind(quiet).is_err());
 }
 
 #[test]
@@ -81,7 +77,7 @@ fn reading_begins_at_any_record() {
 fn an_abandoned_number_is_a_place_to_begin_at() {
     let wal = small().in_memory().unwrap();
     wal.append(b"one").unwrap();
-    abandon(&wal, 10);
+    abandon(&wal, 10).unwrap();
     wal.append(b"three").unwrap();
     let reader = wal.reader();
     let first = reader.from_sequence(2).next().unwrap().unwrap();
@@ -169,23 +165,13 @@ fn an_empty_log_has_nothing_to_read() {
 
 #[test]
 fn readers_see_a_growing_prefix_while_writers_go_on() {
-    const WRITERS: u32 = 3;
-    const EACH: u32 = 4000;
+    const WRITERS: u64 = 3;
+    const EACH: u64 = 4000;
     let directory = TempDir::new();
     let wal = small().open(&directory).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|t| {
-                let wal = &wal;
-                scope.spawn(move || {
-                    for i in 0..EACH {
-                        let data = [t.to_le_bytes(), i.to_le_bytes()].concat();
-                        wal.append(&data.repeat(1 + i as usize % 20)).unwrap();
-                    }
-                })
-            })
-            .collect();
+        let writers = writers(scope, &wal, WRITERS, EACH);
         for durable in [false, true, false] {
             let (wal, done) = (&wal, &done);
             scope.spawn(move || {
@@ -197,8 +183,7 @@ fn readers_see_a_growing_prefix_while_writers_go_on() {
                     for record in records.by_ref() {
                         let record = record.unwrap();
                         assert_eq!(record.sequence(), next);
-                        let (first, rest) = record.data().split_at(8);
-                        assert!(rest.chunks(8).all(|chunk| chunk == first), "a torn read");
+                        assert!(is_whole(record.data()), "a torn read");
                         assert!(!durable || record.lsn() < wal.durable_lsn());
                         next += 1;
                     }
@@ -206,7 +191,7 @@ fn readers_see_a_growing_prefix_while_writers_go_on() {
                         break;
                     }
                 }
-                assert_eq!(next - 1, u64::from(WRITERS * EACH));
+                assert_eq!(next - 1, WRITERS * EACH);
             });
         }
         scope.spawn(|| {
@@ -232,30 +217,15 @@ fn readers_see_a_growing_prefix_while_writers_go_on() {
 fn both_directions_end_before_an_append_that_is_in_the_middle() {
     let wal = small().in_memory().unwrap();
     append_all(&wal, ["a", "b"]);
-    let (entered, wait_entered) = std::sync::mpsc::channel();
-    let (leave, wait_leave) = std::sync::mpsc::channel::<()>();
-    let shared = &wal;
-    // moved, so that a failure lets the slow one go
-    thread::scope(move |scope| {
-        let wal = shared;
-        scope.spawn(move || {
-            wal.append_with(4, |bytes| {
-                entered.send(()).unwrap();
-                wait_leave.recv().unwrap();
-                bytes.copy_from_slice(b"slow");
-            })
-            .unwrap();
-        });
-        wait_entered.recv().unwrap();
+    beside_an_append(&wal, b"slow", |_middle| {
         wal.append(b"same segment").unwrap();
         let backwards = || -> Vec<_> {
             wal.reader().backwards().map(|record| record.unwrap().sequence()).collect()
         };
-        assert_eq!((texts(wal).len(), backwards()), (2, vec![2, 1]));
+        assert_eq!((texts(&wal).len(), backwards()), (2, vec![2, 1]));
         wal.rotate().unwrap();
         wal.append(b"another segment").unwrap();
-        assert_eq!((texts(wal).len(), backwards()), (2, vec![2, 1]));
-        leave.send(()).unwrap();
+        assert_eq!((texts(&wal).len(), backwards()), (2, vec![2, 1]));
     });
     assert_eq!(texts(&wal), ["a", "b", "slow", "same segment", "another segment"]);
     assert_eq!(wal.reader().backwards().count(), 5);
@@ -404,7 +374,7 @@ fn a_follower_gets_every_record_as_it_comes() {
 #[test]
 fn a_follower_sleeps_until_a_single_record_comes() {
     let wal = small().in_memory().unwrap();
-    let (asleep, wake) = std::sync::mpsc::channel();
+    let (asleep, wake) = mpsc::channel();
     let mut follower = wal.follow(wal.next_lsn()).unwrap();
     thread::scope(|scope| {
         let waiting = scope.spawn(move || {
@@ -551,6 +521,44 @@ fn everything_public_says_something_in_debug() {
     let said = format!("{record:?} {:?}", wal.read(lsn).unwrap());
     assert!(said.contains("sequence: 1") && !said.contains("secret"), "{said}");
     let _ = format!("{wal:?} {reader:?} {:?} {:?}", reader.iter(), reader.backwards());
+}
+
+#[test]
+fn an_iterator_that_told_an_error_has_ended() {
+    let wal = small().in_memory().unwrap();
+    let kept = wal.append(b"kept").unwrap();
+    let lsns = append_all(&wal, (0..100).map(|_| [1; 3000]));
+    let reader = wal.reader();
+    let (mut forwards, mut backwards) = (reader.from(lsns[40]), reader.backwards_from(lsns[60]));
+    assert_eq!(forwards.next().unwrap().unwrap().lsn(), lsns[40]);
+    assert_eq!(backwards.next().unwrap().unwrap().lsn(), lsns[59]);
+    wal.truncate_after(kept).unwrap();
+    let told = forwards.find(|record| record.is_err());
+    assert!(matches!(told, Some(Err(Error::CutAway { .. }))), "{told:?}");
+    let told = backwards.find(|record| record.is_err());
+    assert!(matches!(told, Some(Err(Error::CutAway { .. }))), "{told:?}");
+    wal.append(b"goes on").unwrap();
+    assert!(forwards.next().is_none() && backwards.next().is_none());
+    let mut nowhere = reader.from(Lsn::from_u64(wal.next_lsn().as_u64() + 8));
+    assert!(matches!(nowhere.next(), Some(Err(Error::OutOfLog { .. }))));
+    assert!(nowhere.next().is_none());
+}
+
+#[test]
+fn truncation_ends_an_iterator_forwards_by_an_error_and_backwards_as_the_head_does() {
+    let wal = small().in_memory().unwrap();
+    let lsns = append_all(&wal, (0..100).map(|_| [1; 3000]));
+    let reader = wal.reader();
+    let (mut forwards, mut backwards) = (reader.iter(), reader.backwards());
+    forwards.next().unwrap().unwrap();
+    backwards.next().unwrap().unwrap();
+    wal.truncate_before(lsns[90]).unwrap();
+    assert!(backwards.all(|record| record.is_ok()));
+    let told = forwards.find(|record| record.is_err());
+    let Some(Err(Error::Truncated { head, .. })) = told else { panic!("{told:?}") };
+    assert_eq!(head, lsns[90]);
+    assert!(forwards.next().is_none());
+    assert_eq!(reader.from(head).count(), 10);
 }
 
 #[test]

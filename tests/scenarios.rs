@@ -6,11 +6,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::{Random, SEGMENT, append_all, ends, fill, small, text, texts};
+use common::{Random, SEGMENT, append_all, beside_an_append, ends, fill, small, text, texts};
 use mapwal::sim::Disk;
 use mapwal::{Damage, Ended, Error, Lsn, Options, Verify, Wal};
 
@@ -736,30 +735,21 @@ fn truncating_at_a_record_waits_for_a_neighbour_in_the_middle_of_an_append() {
     ends(|| {
         let (_disk, wal) = log();
         for from_the_front in [true, false] {
-            let (claimed, is_claimed) = mpsc::channel();
-            let (publish, may_publish) = mpsc::channel();
-            let wal = &wal;
-            thread::scope(|scope| {
-                scope.spawn(move || {
-                    wal.append_with(5, |place| {
-                        place.copy_from_slice(b"first");
-                        claimed.send(()).unwrap();
-                        may_publish.recv().unwrap();
-                    })
-                });
-                is_claimed.recv().unwrap();
+            beside_an_append(&wal, b"first", |middle| {
                 let second = wal.append(b"second").unwrap();
-                let truncating = scope.spawn(move || match from_the_front {
-                    true => wal.truncate_before(second),
-                    false => wal.truncate_after(second),
+                thread::scope(|scope| {
+                    let truncating = scope.spawn(|| match from_the_front {
+                        true => wal.truncate_before(second),
+                        false => wal.truncate_after(second),
+                    });
+                    thread::sleep(Duration::from_millis(20)); // it looks meanwhile
+                    drop(middle);
+                    truncating.join().unwrap().unwrap();
                 });
-                thread::sleep(Duration::from_millis(20)); // it looks meanwhile
-                publish.send(()).unwrap();
-                truncating.join().unwrap().unwrap();
             });
             let left =
                 if from_the_front { vec!["second"] } else { vec!["second", "first", "second"] };
-            assert_eq!(texts(wal), left);
+            assert_eq!(texts(&wal), left);
         }
     });
 }
@@ -768,25 +758,16 @@ fn truncating_at_a_record_waits_for_a_neighbour_in_the_middle_of_an_append() {
 fn truncating_behind_a_record_waits_for_a_neighbour_in_an_earlier_segment() {
     ends(|| {
         let (disk, wal) = log();
-        let (claimed, is_claimed) = mpsc::channel();
-        let (publish, may_publish) = mpsc::channel();
-        thread::scope(|scope| {
-            let wal = &wal;
-            scope.spawn(move || {
-                wal.append_with(5, |place| {
-                    place.copy_from_slice(b"first");
-                    claimed.send(()).unwrap();
-                    may_publish.recv().unwrap();
-                })
-            });
-            is_claimed.recv().unwrap();
+        beside_an_append(&wal, b"first", |middle| {
             wal.rotate().unwrap();
             let second = wal.append(b"second").unwrap();
             wal.append(b"cut away").unwrap();
-            let truncating = scope.spawn(move || wal.truncate_after(second));
-            thread::sleep(Duration::from_millis(20)); // it looks meanwhile
-            publish.send(()).unwrap();
-            truncating.join().unwrap().unwrap();
+            thread::scope(|scope| {
+                let truncating = scope.spawn(|| wal.truncate_after(second));
+                thread::sleep(Duration::from_millis(20)); // it looks meanwhile
+                drop(middle);
+                truncating.join().unwrap().unwrap();
+            });
         });
         lose(&disk, wal);
         assert_eq!(reopened(&disk.crash(0)), ["first", "second"]);

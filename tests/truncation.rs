@@ -4,10 +4,11 @@ mod common;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::thread;
 
-use common::{SEGMENT, TempDir, append_all, fill, segments, small, texts};
+use common::{
+    SEGMENT, TempDir, append_all, beside_an_append, fill, is_whole, segments, small, texts, writers,
+};
 use mapwal::sim::Disk;
 use mapwal::{Error, Lsn, Options, Wal};
 
@@ -369,17 +370,7 @@ fn truncation_from_the_front_goes_on_beside_writers_and_readers() {
     let wal = small().open(&directory).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|t| {
-                let wal = &wal;
-                scope.spawn(move || {
-                    for i in 0..EACH {
-                        let data = [t, i].map(u64::to_le_bytes).concat();
-                        wal.append(&data.repeat(1 + i as usize % 10)).unwrap();
-                    }
-                })
-            })
-            .collect();
+        let writers = writers(scope, &wal, WRITERS, EACH);
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
                 let middle = wal.reader().backwards().nth(200).map(|record| record.unwrap().lsn());
@@ -397,8 +388,7 @@ fn truncation_from_the_front_goes_on_beside_writers_and_readers() {
                         Err(error) => panic!("{error:?}"),
                     };
                     assert!(before.is_none_or(|before: u64| before + 1 == record.sequence()));
-                    let (first, rest) = record.data().split_at(16);
-                    assert!(rest.chunks(16).all(|chunk| chunk == first));
+                    assert!(is_whole(record.data()));
                     before = Some(record.sequence());
                 }
             }
@@ -523,29 +513,28 @@ fn what_was_cut_away_is_never_told_to_be_durable_whatever_is_truncated_afterward
 }
 
 #[test]
+fn syncing_to_no_place_makes_nothing_durable() {
+    let wal = small().in_memory().unwrap();
+    let lsn = wal.append(b"not durable").unwrap();
+    wal.sync_to(Lsn::NONE).unwrap();
+    assert!(wal.durable_lsn() <= lsn);
+}
+
+#[test]
 fn a_commit_whose_record_is_cut_away_meanwhile_is_told_so() {
     let wal = small().in_memory().unwrap();
     let kept = wal.append(b"kept").unwrap();
-    let (began, has_begun) = mpsc::channel();
-    let (end, has_ended) = mpsc::channel();
-    thread::scope(|scope| {
-        let wal = &wal;
-        // a neighbour before it keeps the commit waiting
-        scope.spawn(move || {
-            wal.append_with(8, |_| {
-                began.send(()).unwrap();
-                has_ended.recv().unwrap();
-            })
-        });
-        has_begun.recv().unwrap();
+    // a neighbour before it keeps the commit waiting
+    beside_an_append(&wal, b"neighbour", |_middle| {
         let place = wal.next_lsn();
-        let commit = scope.spawn(|| wal.commit(b"cut away"));
-        while wal.next_lsn() == place {
-            thread::yield_now();
-        }
-        wal.truncate_after(kept).unwrap();
-        let committed = commit.join().unwrap();
-        end.send(()).unwrap();
+        let committed = thread::scope(|scope| {
+            let commit = scope.spawn(|| wal.commit(b"cut away"));
+            while wal.next_lsn() == place {
+                thread::yield_now();
+            }
+            wal.truncate_after(kept).unwrap();
+            commit.join().unwrap()
+        });
         assert!(matches!(committed, Err(Error::CutAway { lsn }) if lsn == place), "{committed:?}");
     });
 }

@@ -4,11 +4,11 @@ mod common;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Barrier, mpsc};
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use common::{SEGMENT, TempDir, append_all, fill, small, texts};
+use common::{SEGMENT, TempDir, append_all, beside_an_append, fill, small, texts};
 use mapwal::sim::Disk;
 use mapwal::{Error, FlushMethod, Lsn, Options, Wal};
 
@@ -266,30 +266,18 @@ fn a_closure_may_use_another_log() {
 #[test]
 fn other_threads_append_and_commit_while_a_closure_runs_and_wait_only_for_its_end() {
     let wal = small().in_memory().unwrap();
-    let (entered, wait_entered) = mpsc::channel();
-    let (leave, wait_leave) = mpsc::channel::<()>();
-    let shared = &wal;
-    // moved, so that a failure lets the slow one go
-    thread::scope(move |scope| {
-        let wal = shared;
-        scope.spawn(move || {
-            wal.append_with(5, |bytes| {
-                entered.send(()).unwrap();
-                wait_leave.recv().unwrap();
-                bytes.copy_from_slice(b"slow!");
-            })
-            .unwrap();
-        });
-        wait_entered.recv().unwrap();
+    beside_an_append(&wal, b"slow!", |middle| {
         // appends do not wait, not even over rolls
         let mut last = wal.append(b"quick").unwrap();
         for _ in 0..100 {
             last = wal.append(&data(2000)).unwrap();
         }
-        assert_eq!(texts(wal), [""; 0], "nothing behind it is readable before it");
-        let commit = scope.spawn(move || wal.sync_to(last));
-        leave.send(()).unwrap();
-        commit.join().unwrap().unwrap();
+        assert_eq!(texts(&wal), [""; 0], "nothing behind it is readable before it");
+        thread::scope(|scope| {
+            let commit = scope.spawn(|| wal.sync_to(last));
+            drop(middle);
+            commit.join().unwrap().unwrap();
+        });
         assert!(wal.durable_lsn() > last);
     });
     let reader = wal.reader();

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use mapwal::{Lsn, Options, Reader, Wal};
+use mapwal::{Error, Lsn, Options, Reader, Record, Wal};
 
 /// A directory of its own for one test, removed when dropped.
 #[derive(Debug)]
@@ -135,14 +136,14 @@ pub fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         Ok(done) => done,
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("this hangs"),
         Err(mpsc::RecvTimeoutError::Disconnected) => match working.join() {
-            Err(cause) => std::panic::resume_unwind(cause),
+            Err(cause) => resume_unwind(cause),
             Ok(()) => unreachable!("it sends before it ends"),
         },
     }
 }
 
 /// Appends this record until the log refuses; returns where, and the refusal.
-pub fn fill(wal: &Wal, record: &[u8]) -> (Vec<Lsn>, mapwal::Error) {
+pub fn fill(wal: &Wal, record: &[u8]) -> (Vec<Lsn>, Error) {
     let mut lsns = Vec::new();
     loop {
         match wal.append(record) {
@@ -150,4 +151,78 @@ pub fn fill(wal: &Wal, record: &[u8]) -> (Vec<Lsn>, mapwal::Error) {
             Err(error) => return (lsns, error),
         }
     }
+}
+
+/// Claims a place for `len` bytes and gives it up, since the closure panics. An error: it
+/// was not claimed.
+pub fn abandon(wal: &Wal, len: usize) -> Result<(), Error> {
+    let call = || {
+        wal.append_with(len, |place| {
+            place.fill(0xab);
+            resume_unwind(Box::new("abandoned")); // says nothing on the screen
+        })
+    };
+    catch_unwind(AssertUnwindSafe(call)).map_or(Ok(()), |refused| refused.map(drop))
+}
+
+/// Does `meanwhile` while an append of `record` by another thread is in the middle: its
+/// place is claimed, and it ends when what `meanwhile` is given is dropped.
+pub fn beside_an_append<T>(
+    wal: &Wal,
+    record: &[u8],
+    meanwhile: impl FnOnce(mpsc::Sender<()>) -> T,
+) -> T {
+    let (claimed, is_claimed) = mpsc::channel();
+    let (middle, end) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let append = wal.append_with(record.len(), |place| {
+                claimed.send(()).unwrap();
+                let _ = end.recv(); // nothing is ever sent
+                place.copy_from_slice(record);
+            });
+            append.unwrap();
+        });
+        is_claimed.recv().unwrap();
+        meanwhile(middle)
+    })
+}
+
+/// Threads that append `each` records: of 16 bytes that no other record has, once or up to
+/// 20 times over.
+pub fn writers<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    wal: &'scope Wal,
+    threads: u64,
+    each: u64,
+) -> Vec<ScopedJoinHandle<'scope, ()>> {
+    let writer = |t: u64| {
+        scope.spawn(move || {
+            for i in 0..each {
+                let data = [t, i].map(u64::to_le_bytes).concat();
+                wal.append(&data.repeat(1 + i as usize % 20)).unwrap();
+            }
+        })
+    };
+    (0..threads).map(writer).collect()
+}
+
+/// Whether a record can be one of those that [`writers`] append.
+pub fn is_whole(data: &[u8]) -> bool {
+    let (first, rest) = data.split_at(16);
+    rest.chunks(16).all(|chunk| chunk == first)
+}
+
+/// What `check` says of all records, by place; their numbers are dense.
+pub fn checked<T>(wal: &Wal, check: impl Fn(Record<'_>) -> T) -> BTreeMap<u64, T> {
+    let reader = wal.reader();
+    let mut next = None;
+    let mut found = BTreeMap::new();
+    for record in reader.iter() {
+        let record = record.unwrap();
+        assert!(next.is_none_or(|next| next == record.sequence()), "{record:?} is not {next:?}");
+        next = Some(record.sequence() + 1);
+        found.insert(record.lsn().as_u64(), check(record));
+    }
+    found
 }

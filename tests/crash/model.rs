@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mapwal::{Lsn, Record, Wal};
+use mapwal::{Error, Lsn, Record, Wal};
 
-use crate::common::Random;
+use crate::common::{Random, abandon};
 
 /// The bytes that a frame takes around its record.
 const FRAME_HEADER: u64 = 16;
@@ -116,6 +116,55 @@ impl History {
 
     pub(crate) fn note(&self, change: impl FnOnce(&mut Past)) {
         change(&mut self.past.lock().unwrap());
+    }
+
+    /// Appends a record.
+    pub(crate) fn append(&self, wal: &Wal, id: u64, len: usize) -> Result<(), Error> {
+        let (lsn, span) = self.time(|| wal.append(&contents(id, len)));
+        let lsn = lsn?;
+        self.note(|past| past.add(&[(id, len)], lsn, span));
+        Ok(())
+    }
+
+    /// Appends a record that is built in place.
+    pub(crate) fn append_with(&self, wal: &Wal, id: u64, len: usize) -> Result<(), Error> {
+        let bytes = contents(id, len);
+        let (lsn, span) = self.time(|| wal.append_with(len, |place| place.copy_from_slice(&bytes)));
+        let lsn = lsn?;
+        self.note(|past| past.add(&[(id, len)], lsn, span));
+        Ok(())
+    }
+
+    /// Claims a place and gives it up.
+    pub(crate) fn abandon(&self, wal: &Wal, len: usize) -> Result<(), Error> {
+        abandon(wal, len)?;
+        self.note(Past::add_abandoned);
+        Ok(())
+    }
+
+    /// Appends a batch; returns where its last record is.
+    pub(crate) fn append_batch(&self, wal: &Wal, records: &[(u64, usize)]) -> Result<Lsn, Error> {
+        let bytes: Vec<_> = records.iter().map(|&(id, len)| contents(id, len)).collect();
+        let slices: Vec<_> = bytes.iter().map(Vec::as_slice).collect();
+        let (lsn, span) = self.time(|| wal.append_batch(&slices));
+        let lsn = lsn?;
+        self.note(|past| past.add(records, lsn, span));
+        Ok(lsn)
+    }
+
+    /// Commits a record of at least the eight bytes that say which one it is: where a failed
+    /// commit put it is not known.
+    pub(crate) fn commit(&self, wal: &Wal, id: u64, len: usize) -> Result<(), Error> {
+        let len = len.max(8);
+        let (done, span) = self.time(|| wal.commit(&contents(id, len)));
+        self.note(|past| match done {
+            Ok(lsn) => {
+                past.add(&[(id, len)], lsn, span);
+                past.acknowledge(lsn.as_u64() + 1);
+            }
+            Err(_) => past.add_unknown(id, len, span),
+        });
+        done.map(drop)
     }
 
     /// Some record that was appended, rather a late one.

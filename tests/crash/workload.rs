@@ -1,13 +1,12 @@
 //! Random work on a log, from one or several threads, that ends well or not.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
 use mapwal::sim::Disk;
 use mapwal::{Error, Lsn, Options, Verify, Wal};
 
 use crate::common::Random;
-use crate::model::{Appended, History, Past, What, contents, frame_size};
+use crate::model::{Appended, History, Past, What, frame_size};
 
 pub(crate) const SEGMENT: u64 = 64 << 10;
 
@@ -170,20 +169,13 @@ impl Writer<'_> {
 
     fn append(&mut self) -> Result<(), Error> {
         let (id, len) = (self.random.next(), self.len());
-        let (lsn, span) = self.history.time(|| self.wal.append(&contents(id, len)));
-        let lsn = lsn?;
-        self.history.note(|past| past.add(&[(id, len)], lsn, span));
-        Ok(())
+        self.history.append(self.wal, id, len)
     }
 
     fn append_batch(&mut self) -> Result<(), Error> {
         let count = 1 + self.random.below(5);
         let records: Vec<_> = (0..count).map(|_| (self.random.next(), self.len())).collect();
-        let bytes: Vec<_> = records.iter().map(|&(id, len)| contents(id, len)).collect();
-        let slices: Vec<_> = bytes.iter().map(Vec::as_slice).collect();
-        let (lsn, span) = self.history.time(|| self.wal.append_batch(&slices));
-        let lsn = lsn?;
-        self.history.note(|past| past.add(&records, lsn, span));
+        let lsn = self.history.append_batch(self.wal, &records)?;
         if self.random.one_in(3) {
             // any of them makes all of them durable
             let before = &records[..records.len() - 1];
@@ -196,43 +188,17 @@ impl Writer<'_> {
 
     fn append_with(&mut self) -> Result<(), Error> {
         let (id, len) = (self.random.next(), self.len());
-        let bytes = contents(id, len);
-        let wal = self.wal;
-        let (lsn, span) =
-            self.history.time(|| wal.append_with(len, |place| place.copy_from_slice(&bytes)));
-        let lsn = lsn?;
-        self.history.note(|past| past.add(&[(id, len)], lsn, span));
-        Ok(())
+        self.history.append_with(self.wal, id, len)
     }
 
     fn append_with_panic(&mut self) -> Result<(), Error> {
         let len = self.len();
-        let call = || {
-            self.wal.append_with(len, |place| {
-                place.fill(7);
-                resume_unwind(Box::new(())); // says nothing on the screen
-            })
-        };
-        match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(done) => done.map(|_| ()),
-            Err(_) => {
-                self.history.note(Past::add_abandoned);
-                Ok(())
-            }
-        }
+        self.history.abandon(self.wal, len)
     }
 
     fn commit(&mut self) -> Result<(), Error> {
-        let (id, len) = (self.random.next(), self.len().max(8));
-        let (done, span) = self.history.time(|| self.wal.commit(&contents(id, len)));
-        self.history.note(|past| match done {
-            Ok(lsn) => {
-                past.add(&[(id, len)], lsn, span);
-                past.acknowledge(lsn.as_u64() + 1);
-            }
-            Err(_) => past.add_unknown(id, len, span),
-        });
-        done.map(|_| ())
+        let (id, len) = (self.random.next(), self.len());
+        self.history.commit(self.wal, id, len)
     }
 
     fn sync(&mut self) -> Result<(), Error> {

@@ -2,14 +2,13 @@
 //! reason of, opens the log anew when it says that it is over, and notes what was
 //! acknowledged. Says what is wrong when the log does otherwise than it promised.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mapwal::sim::Disk;
 use mapwal::{Error, Lsn, Options, OwnedRecord, Wal};
 
 use crate::common::SEGMENT;
-use crate::model::{Found, History, Past, contents};
+use crate::model::{Found, History, Past};
 
 /// What is to fail of the disk, from which call on, counted from the user's beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -353,63 +352,25 @@ impl Hand<'_> {
     }
 
     pub(crate) fn append(&self, len: usize) -> Result<(), Error> {
-        let id = self.id();
-        let (lsn, span) = self.history.time(|| self.wal.append(&contents(id, len)));
-        let lsn = lsn?;
-        self.history.note(|past| past.add(&[(id, len)], lsn, span));
-        Ok(())
+        self.history.append(self.wal, self.id(), len)
     }
 
     pub(crate) fn append_with(&self, len: usize) -> Result<(), Error> {
-        let (id, wal) = (self.id(), self.wal);
-        let bytes = contents(id, len);
-        let (lsn, span) =
-            self.history.time(|| wal.append_with(len, |place| place.copy_from_slice(&bytes)));
-        let lsn = lsn?;
-        self.history.note(|past| past.add(&[(id, len)], lsn, span));
-        Ok(())
+        self.history.append_with(self.wal, self.id(), len)
     }
 
     /// A claim that is abandoned, since its closure panics.
     pub(crate) fn abandon(&self, len: usize) -> Result<(), Error> {
-        let call = || {
-            self.wal.append_with(len, |place| {
-                place.fill(7);
-                resume_unwind(Box::new(())); // says nothing on the screen
-            })
-        };
-        match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(done) => done.map(|_| ()),
-            Err(_) => {
-                self.history.note(Past::add_abandoned);
-                Ok(())
-            }
-        }
+        self.history.abandon(self.wal, len)
     }
 
     pub(crate) fn append_batch(&self, lens: &[usize]) -> Result<(), Error> {
         let records: Vec<_> = lens.iter().map(|&len| (self.id(), len)).collect();
-        let bytes: Vec<_> = records.iter().map(|&(id, len)| contents(id, len)).collect();
-        let slices: Vec<_> = bytes.iter().map(Vec::as_slice).collect();
-        let (lsn, span) = self.history.time(|| self.wal.append_batch(&slices));
-        let lsn = lsn?;
-        self.history.note(|past| past.add(&records, lsn, span));
-        Ok(())
+        self.history.append_batch(self.wal, &records).map(drop)
     }
 
-    /// Takes at least the eight bytes that say which record it is: where a failed commit
-    /// put it is not known.
     pub(crate) fn commit(&self, len: usize) -> Result<(), Error> {
-        let (id, len) = (self.id(), len.max(8));
-        let (done, span) = self.history.time(|| self.wal.commit(&contents(id, len)));
-        self.history.note(|past| match done {
-            Ok(lsn) => {
-                past.add(&[(id, len)], lsn, span);
-                past.acknowledge(lsn.as_u64() + 1);
-            }
-            Err(_) => past.add_unknown(id, len, span),
-        });
-        done.map(|_| ())
+        self.history.commit(self.wal, self.id(), len)
     }
 
     /// A full log takes records again when those that it holds are given up.
