@@ -91,11 +91,12 @@ pub enum Error {
     /// A record, or a batch of them, is larger than the log takes.
     #[error("{len} bytes are too large: at most {max} bytes are taken")]
     TooLarge {
-        /// The bytes given.
+        /// The bytes given: of the record, or of all records of the batch.
         len: u64,
-        /// The bytes allowed: [`Options::max_record_size`](crate::Options::max_record_size),
-        /// what one file holds for a batch, or what
-        /// [`Options::max_log_size`](crate::Options::max_log_size) ever leaves room for.
+        /// The bytes that are taken: of one record, or of a batch of so many. It is the least
+        /// of [`Options::max_record_size`](crate::Options::max_record_size) for each record,
+        /// of what one file holds, which is nearly 4 GiB (1 GiB on 32-bit machines), and of
+        /// what [`Options::max_log_size`](crate::Options::max_log_size) ever leaves room for.
         max: u64,
     },
 

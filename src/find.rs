@@ -28,6 +28,18 @@ impl Log {
         }
     }
 
+    /// For a place below the head: when everything below what is returned is durable, it
+    /// is given up for good. `None` for one below the tail, where a record may be.
+    pub(crate) fn given_up(&self, lsn: Lsn) -> Result<Option<u64>> {
+        let chain = &mut *lock(&self.chain);
+        match self.find(chain, lsn) {
+            Err(Error::Truncated { .. }) => return Ok(Some(chain.head_named)),
+            found => found?,
+        };
+        let next = self.tail(chain);
+        if lsn < next { Ok(None) } else { Err(Error::OutOfLog { lsn, first: chain.head, next }) }
+    }
+
     /// Where the next frame goes. Ends the claims of a segment that has refused one.
     pub(crate) fn tail(&self, chain: &mut Chain) -> Lsn {
         let place = self.tail_place(chain);

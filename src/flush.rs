@@ -5,8 +5,9 @@ use std::ops::Range;
 use crate::commit::Lead;
 use crate::error::{Error, Result};
 use crate::format::FIRST_FRAME;
-use crate::log::{Log, count};
+use crate::log::Log;
 use crate::lsn::Lsn;
+use crate::stats::count;
 use crate::sync::{Arc, lock};
 
 impl Log {

@@ -3,8 +3,8 @@
 //! [`Wal`] is the log. [`append`](Wal::append) puts a record into the mapping, at memory
 //! speed and from any thread; [`sync`](Wal::sync) makes durable what was appended; and
 //! [`commit`](Wal::commit) does both. A [`Reader`] hands out records where they lie, a
-//! [`Follower`] waits for those to come, a [`Watch`] does so from another process. Opening recovers whatever a crash left, and says
-//! what that was: [`Recovery`].
+//! [`Follower`] waits for those to come, a [`Watch`] does so from another process. Opening
+//! recovers whatever a crash left, and says what that was: [`Recovery`].
 //!
 //! ```
 //! # let dir = std::env::temp_dir().join(format!("mapwal-doc-{}", std::process::id()));
@@ -39,11 +39,13 @@
 mod chain;
 mod commit;
 mod cursor;
+mod entry;
 mod error;
 mod find;
 mod flush;
 mod follow;
 mod format;
+mod large;
 mod log;
 mod look;
 mod lsn;
@@ -61,6 +63,7 @@ mod roll;
 mod salvage;
 mod scan;
 mod segment;
+mod stats;
 mod storage;
 mod sync;
 #[allow(unsafe_code)]
@@ -81,8 +84,9 @@ pub use reader::{Backwards, Reader, Records};
 pub use record::{OwnedRecord, Record};
 pub use recover::{Ended, Recovery, SegmentReport, Verify};
 pub use salvage::{Salvaged, Skipped};
+pub use stats::Stats;
 pub use storage::FlushMethod;
-pub use wal::{Stats, Wal};
+pub use wal::Wal;
 pub use watch::{Watch, Watched};
 
 /// A simulated disk, to crash a log on at any point, and the engine around it.

@@ -16,8 +16,10 @@ use crate::options::Options;
 use crate::recover::Recovery;
 use crate::ring::{Asked, Ring, Seat};
 use crate::segment::Stamp;
+use crate::stats::Counters;
+pub(crate) use crate::stats::count;
 use crate::storage::{Region, Storage};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, panicking};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock, panicking};
 use crate::wait::Waiters;
 use crate::worker::Worker;
 
@@ -34,6 +36,10 @@ pub(crate) struct Log {
     pub(crate) epoch: u32,
     /// Up to this size, a claim is made by adding, in any segment.
     pub(crate) max_at_once: u64,
+    /// Above this size, no claim is made: no file would hold it.
+    pub(crate) largest_claim: u64,
+    /// The largest record that is taken, in bytes.
+    pub(crate) largest_record: usize,
     pub(crate) recovery: Recovery,
     /// Held by whoever makes or removes files.
     pub(crate) making: Mutex<()>,
@@ -51,20 +57,6 @@ pub(crate) struct Log {
     pub(crate) recovered: Mutex<Vec<Arc<dyn Region>>>,
     /// Keeps other writers away.
     pub(crate) guard: Mutex<Option<Box<dyn Any + Send + Sync>>>,
-}
-
-/// What happened, counted. Relaxed throughout: numbers for people.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) overtaken: AtomicU64,
-    pub(crate) rolls: AtomicU64,
-    pub(crate) flushes: AtomicU64,
-    pub(crate) recycled: AtomicU64,
-    pub(crate) made: AtomicU64,
-}
-
-pub(crate) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed); // a number for people
 }
 
 /// Dropped when a claim is published, or abandoned: between the two, nobody takes a
@@ -217,6 +209,33 @@ impl Log {
     /// then: made before that is taken, it is dropped after that is let go.
     pub(crate) fn guard_against_panic(&self) -> PanicGuard<'_> {
         PanicGuard { log: self, unwinding: panicking() }
+    }
+
+    /// Ends the log for writing, and tells all who wait.
+    pub(crate) fn close(&self) -> Result<()> {
+        let closed = self.put_close();
+        // Release pairs with the Acquire in `check_alive`.
+        self.closed.store(true, Ordering::Release);
+        self.ring.active_seat().slot.close();
+        self.waiters.wake_all();
+        closed
+    }
+
+    /// The last frame of this opening, once all before it is durable.
+    fn put_close(&self) -> Result<()> {
+        self.commit.check()?;
+        self.wait_tail_durable()?;
+        let closing = {
+            let chain = &mut *lock(&self.chain);
+            let tail = self.tail(chain);
+            // A full reserve is no reason to fail: the next opening says "unclosed".
+            if tail == Lsn(self.commit.durable()) {
+                self.put_state(chain, Reason::Close, chain.head)?
+            } else {
+                None
+            }
+        };
+        closing.map_or(Ok(()), |lsn| self.wait_durable(lsn.0 + 1))
     }
 
     /// Ends the log for writing: a flush failed, or someone panicked in one.

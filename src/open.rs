@@ -12,8 +12,11 @@ use std::path::PathBuf;
 use crate::chain::{Chain, Spare};
 use crate::commit::Commit;
 use crate::error::{Error, Result};
-use crate::format::{self, FIRST_FRAME, RESERVE, Reason, SEAL_SIZE, STATE_SIZE, Seal};
-use crate::log::{Counters, Log};
+use crate::format::{
+    self, FIRST_FRAME, FRAME_HEADER, RESERVE, Reason, SEAL_SIZE, STATE_SIZE, Seal,
+};
+use crate::large;
+use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::prepare;
@@ -22,6 +25,7 @@ use crate::ring::{self, Preparing, Ring};
 use crate::roll::{FIRST_CLAIM, Predecessor};
 use crate::scan::{Life, Place};
 use crate::segment::{self, Identity, Segment};
+use crate::stats::Counters;
 use crate::storage::{Access, Region, Storage};
 use crate::sync::{Arc, AtomicBool, Mutex, lock};
 use crate::tail::ADDED_BLINDLY;
@@ -48,8 +52,11 @@ impl Log {
             }
         };
         options.check_limit(size)?;
+        let largest_claim = large::largest_claim(size, options.max_log_size);
         let mut log = Log {
             storage,
+            largest_claim,
+            largest_record: options.max_record_size.min(largest_claim as usize - FRAME_HEADER),
             options,
             size,
             uuid,

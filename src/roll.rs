@@ -1,5 +1,4 @@
-//! Going on to the next segment, whoever needs it; and files for what is too large
-//! for a segment.
+//! Going on to the next segment, whoever needs it.
 //!
 //! A roll is one critical section: the claims in the last segment end, its seal
 //! names the next file, that file's begin names the last one, and claims go there.
@@ -10,12 +9,12 @@ use crate::error::{Error, Result};
 use crate::format::{
     self, BEGIN_SIZE, Begin, FIRST_FRAME, Kind, RESERVE, Reason, SEAL_SIZE, STATE_SIZE, Seal, Tag,
 };
-use crate::log::{Log, Purpose, count};
+use crate::log::{Log, Purpose};
 use crate::lsn::Lsn;
-use crate::map::{Claim, Map};
 use crate::ring::{self, Asked, Preparing};
 use crate::scan::{Life, Place};
 use crate::segment::{self, Identity, Segment, Stamp};
+use crate::stats::count;
 use crate::storage::Region;
 use crate::sync::{Arc, Backoff, lock};
 
@@ -190,7 +189,12 @@ impl Log {
     }
 
     /// Writes a begin and puts the segment into the chain; claims do not go there.
-    fn begin_segment(&self, chain: &mut Chain, spare: Spare, after: Predecessor) -> Arc<Segment> {
+    pub(crate) fn begin_segment(
+        &self,
+        chain: &mut Chain,
+        spare: Spare,
+        after: Predecessor,
+    ) -> Arc<Segment> {
         let Spare { index, salt, slots, region, ready, .. } = spare;
         let life = Life { base: self.size.base(index), salt };
         let reason = Reason::Begin(Begin {
@@ -258,105 +262,5 @@ impl Log {
         let lsn = self.put_behind_end(&active, &*region, at, self.epoch, Kind::State, &payload);
         chain.behind_end = Some(Place { offset: at.offset + STATE_SIZE, ..at });
         Ok(Some(lsn))
-    }
-
-    /// Appends what no segment takes: a file of its own, made while the caller waits,
-    /// and a spare behind it. Between the two locks others append on.
-    pub(crate) fn append_large(
-        &self,
-        size: u64,
-        records: u32,
-        put: impl FnOnce(Claim<'_>, Stamp) -> Lsn,
-    ) -> Result<Lsn> {
-        self.check_outside_closure()?;
-        self.check_alive()?;
-        let one = self.size.bytes();
-        let slots = (FIRST_CLAIM + size + RESERVE).div_ceil(one);
-        // besides it, there is always one before it, one behind, and the one that is held back
-        let most = (self.options.max_log_size / one).saturating_sub(3);
-        if slots > most {
-            let max = most.saturating_mul(one).saturating_sub(FIRST_CLAIM + RESERVE);
-            return Err(Error::TooLarge { len: size, max });
-        }
-        let making = lock(&self.making);
-        self.tidy(&making)?;
-        let slots = u32::try_from(slots).map_err(|_| Error::OutOfPlaces)?;
-        let needed = (slots as u64 + 1).saturating_mul(one);
-        if self.check_size(&lock(&self.chain), needed).is_err() {
-            self.remove_spares(Purpose::Records(0).held_back(), &making)?; // they follow nothing soon
-        }
-        let (index, next_index) = {
-            let mut chain = lock(&self.chain);
-            self.check_size(&chain, needed)?;
-            (self.take_index(&mut chain, slots)?, self.take_index(&mut chain, 1)?)
-        };
-        let large = self.new_file(index, slots)?;
-        let next = self.new_file(next_index, 1).and_then(|next| {
-            self.make_first_pages_ready(&next)?;
-            Ok(next)
-        });
-        let next = next.inspect_err(|_| self.remove_quietly(&[index, next_index]))?;
-        let region = large.region.clone();
-        let chained = self.chain_large(large, next, region.map(), size, records);
-        let claim = chained.inspect_err(|_| self.remove_quietly(&[index, next_index]))?;
-        drop(making);
-        let lsn = put(claim, self.stamp());
-        self.waiters.wake_all();
-        Ok(lsn)
-    }
-
-    /// Puts a large file and a spare behind it into the chain, and claims the file.
-    fn chain_large<'m>(
-        &self,
-        large: Spare,
-        next: Spare,
-        map: &'m Map,
-        size: u64,
-        records: u32,
-    ) -> Result<Claim<'m>> {
-        let _guard = self.guard_against_panic();
-        let mut backoff = Backoff::default();
-        let mut chain = loop {
-            let chain = lock(&self.chain);
-            self.check_alive()?;
-            if self.ring.next_is_free() {
-                break chain;
-            }
-            drop(chain);
-            backoff.wait();
-        };
-        let chain = &mut *chain;
-        let active = chain.active().clone();
-        let end = self.end_active(chain);
-        let seal = Seal { next_index: large.index, next_salt: large.salt };
-        let end = self.seal(&active, end, seal, self.epoch)?;
-        let segment = self.begin_segment(chain, large, Predecessor::at(&active, end));
-        segment.set_ready(segment.len());
-
-        let behind = Place { offset: FIRST_CLAIM + size, ordinal: records };
-        let Life { base, salt } = segment.id.life;
-        let seed = format::seed(salt, self.epoch);
-        let claim = map.claim(FIRST_CLAIM..behind.offset, 0, base, seed);
-        let seal = Seal { next_index: next.index, next_salt: next.salt };
-        let end = self.seal(&segment, behind, seal, self.epoch)?;
-        self.retire_spares(chain);
-        // the spare that is held back is among those that are made anew
-        self.begin_with(chain, next, Predecessor::at(&segment, end), true);
-        Ok(claim)
-    }
-
-    /// Spares below the last segment can follow nothing: they are made anew.
-    fn retire_spares(&self, chain: &mut Chain) {
-        for spare in std::mem::take(&mut chain.spares) {
-            let id = Identity {
-                index: spare.index,
-                slots: spare.slots,
-                life: Life { base: self.size.base(spare.index), salt: spare.salt },
-                first_sequence: 0,
-                path: self.path(&format::file_name(spare.index)),
-            };
-            let len = spare.region.map().len();
-            chain.dead.push(Arc::new(Segment::new(id, spare.region, len)));
-        }
     }
 }

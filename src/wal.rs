@@ -1,26 +1,21 @@
 //! The log as its user sees it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 
 use crate::cursor::Start;
 use crate::error::{Error, Result};
 use crate::follow::Follower;
-use crate::format::{self, Kind, Reason};
+use crate::format::{self, ALIGN, Kind};
 use crate::log::{Log, Purpose};
-use crate::look;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::reader::{Reader, Records};
 use crate::record::{OwnedRecord, Record};
 use crate::recover::Recovery;
-use crate::salvage::{self, Salvaged};
 use crate::segment::{self, Building};
-#[cfg(feature = "sim")]
-use crate::storage::Disk;
-use crate::storage::{Directory, Memory, Storage};
+use crate::stats::Stats;
 use crate::sync::{Arc, Ordering, lock};
-use crate::watch::Watch;
 
 /// A write-ahead log, open for writing.
 ///
@@ -37,157 +32,10 @@ pub struct Wal {
     worker: Option<JoinHandle<()>>,
 }
 
-/// What the log has done since it was opened, in numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Appends that came to the end of what was made ready ahead of them, and made more
-    /// ready themselves: 64 KiB each time, in some microseconds.
-    pub overtaken: u64,
-    /// Times that the log went on to another segment, the first included.
-    pub rolls: u64,
-    /// Ranges flushed.
-    pub flushes: u64,
-    /// Spare segments made of new files.
-    pub made: u64,
-    /// Spare segments made of retired ones.
-    pub recycled: u64,
-    /// Bytes of all the log's files.
-    pub size: u64,
-}
-
-impl Options {
-    /// Opens the log in this directory, or creates it.
-    ///
-    /// On return all that was recovered is durable, and so is the new epoch.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Locked`] if it is open for writing elsewhere; [`Error::Damaged`],
-    /// [`Error::Missing`], [`Error::Foreign`] and
-    /// [`Error::UnsupportedVersion`] for what lies in the directory, which is then
-    /// left as it is; [`Error::OutOfPlaces`] for a log that was opened 2^32 times;
-    /// [`Error::InvalidOption`]; [`Error::Io`].
-    pub fn open(self, directory: impl AsRef<Path>) -> Result<Wal> {
-        let directory = absolute(directory.as_ref())?;
-        let method = self.flush_method;
-        self.open_in(Box::new(Directory::new(&directory, method)))
-    }
-
-    /// A new log in memory: nothing outlives it. For tests. Takes as much memory as its
-    /// files would take disk: a small [`segment_size`](Self::segment_size) goes well with
-    /// it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidOption`]; [`Error::Io`] where there is no memory.
-    pub fn in_memory(self) -> Result<Wal> {
-        self.open_in(Box::new(Memory::default()))
-    }
-
-    /// Opens the log on a simulated disk, or creates it there: for crash tests.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    #[cfg(feature = "sim")]
-    pub fn open_on(self, disk: &Disk) -> Result<Wal> {
-        self.open_in(Box::new(disk.clone()))
-    }
-
-    /// Says what [`open`](Self::open) would find in a directory, and changes nothing: `None`
-    /// if there is no log. [`Recovery::epoch`] is the one that opening would begin,
-    /// [`Recovery::removed`] what it would remove.
-    ///
-    /// Takes no lock of the log's, and never stands in a writer's way. Somebody may write the
-    /// log meanwhile: then it says how the log was at some moment while it looked. What is
-    /// wrong is looked at again after a pause, and told only if it is still so; so an error, or
-    /// a torn end, takes twice as long. (Files that it reads at the moment are removed rather
-    /// than recycled.)
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open), but never [`Error::Locked`]; [`Error::Io`] if the directory
-    /// is not there, or if the log changed all the time in such a way that nothing could be
-    /// said: try again.
-    pub fn inspect(self, directory: impl AsRef<Path>) -> Result<Option<Recovery>> {
-        let path = absolute(directory.as_ref())?;
-        std::fs::read_dir(&path).map_err(|e| Error::io("read the directory", &path, e))?;
-        Ok(look::look(&Directory::new(&path, self.flush_method), self.verify)?.report())
-    }
-
-    /// The same on a simulated disk, which nobody may be writing.
-    #[cfg(feature = "sim")]
-    pub fn inspect_on(self, disk: &Disk) -> Result<Option<Recovery>> {
-        Ok(crate::recover::recover(disk, self.verify)?.report())
-    }
-
-    /// Follows a log that another process writes, from `from` on, or from the head with
-    /// [`Lsn::NONE`]: hands out what is there, and then every record as it comes. Nothing of
-    /// the options matters. Within the writing process, [`Wal::follow`] does so without
-    /// looking again and again.
-    ///
-    /// ```
-    /// # let dir = std::env::temp_dir().join(format!("mapwal-watch-{}", std::process::id()));
-    /// # let wal = mapwal::Wal::open(&dir)?;
-    /// use std::time::Duration;
-    ///
-    /// use mapwal::{Lsn, Options};
-    ///
-    /// let mut watch = Options::new().watch(&dir, Lsn::NONE)?; // in another process
-    /// wal.append(b"a change")?;
-    /// let record = watch.next(Duration::from_secs(1))?.expect("it came");
-    /// assert_eq!(record.data(), b"a change");
-    /// # drop(wal);
-    /// # std::fs::remove_dir_all(dir).unwrap();
-    /// # Ok::<(), mapwal::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the directory is not there. One without a log is waited in until there
-    /// is one, and a place behind the log's end until the log has grown beyond it.
-    pub fn watch(self, directory: impl AsRef<Path>, from: Lsn) -> Result<Watch> {
-        let path = absolute(directory.as_ref())?;
-        std::fs::read_dir(&path).map_err(|e| Error::io("read the directory", &path, e))?;
-        Ok(Watch::new(Box::new(Directory::new(&path, self.flush_method)), from))
-    }
-
-    /// Hands over what is intact in a directory that [`open`](Self::open) refuses: calls
-    /// `visit` for every intact record in the order of the log, with its place, its
-    /// sequence number where that is known, and its bytes. Batches are whole or left
-    /// out. Returns what was skipped, and why.
-    ///
-    /// Changes nothing, and takes no lock: nobody may write the log meanwhile. Records
-    /// that were truncated away may be among those handed over where too little of the
-    /// log is intact to tell.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the directory is not there, or cannot be read. A file that cannot
-    /// is skipped.
-    pub fn salvage(
-        self,
-        directory: impl AsRef<Path>,
-        mut visit: impl FnMut(Lsn, Option<u64>, &[u8]),
-    ) -> Result<Salvaged> {
-        let path = absolute(directory.as_ref())?;
-        std::fs::read_dir(&path).map_err(|e| Error::io("read the directory", &path, e))?;
-        salvage::salvage(&Directory::new(&path, self.flush_method), &mut visit)
-    }
-
-    /// The same on a simulated disk.
-    #[cfg(feature = "sim")]
-    pub fn salvage_on(
-        self,
-        disk: &Disk,
-        mut visit: impl FnMut(Lsn, Option<u64>, &[u8]),
-    ) -> Result<Salvaged> {
-        salvage::salvage(disk, &mut visit)
-    }
-
-    fn open_in(self, storage: Box<dyn Storage>) -> Result<Wal> {
-        let log = Arc::new(Log::open(storage, self)?);
+impl Wal {
+    /// The log, and the thread that works for it in the background.
+    pub(crate) fn start(log: Log) -> Result<Wal> {
+        let log = Arc::new(log);
         let working = log.clone();
         let worker = thread::Builder::new()
             .name("mapwal".into())
@@ -195,14 +43,7 @@ impl Options {
             .map_err(|e| Error::io("start the background thread of", &log.path(""), e))?;
         Ok(Wal { log, worker: Some(worker) })
     }
-}
 
-/// The same directory wherever the process goes.
-fn absolute(directory: &Path) -> Result<PathBuf> {
-    std::path::absolute(directory).map_err(|e| Error::io("find the directory", directory, e))
-}
-
-impl Wal {
     /// Opens the log in this directory with default [`Options`], or creates it.
     ///
     /// # Errors
@@ -212,7 +53,12 @@ impl Wal {
         Options::new().open(directory)
     }
 
-    /// A new log in memory with default [`Options`]: see [`Options::in_memory`].
+    /// A new log in memory with default [`Options`]: what it takes is said at
+    /// [`Options::in_memory`].
+    ///
+    /// # Errors
+    ///
+    /// See [`Options::in_memory`].
     pub fn in_memory() -> Result<Wal> {
         Options::new().in_memory()
     }
@@ -268,20 +114,23 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// As [`append`](Self::append), with [`Error::TooLarge`] also for a batch of nearly
-    /// 4 GiB; [`Error::EmptyBatch`]. None of the records is then in the log.
+    /// As [`append`](Self::append), with [`Error::TooLarge`] also for a batch that is
+    /// larger than a file may be; [`Error::EmptyBatch`]. None of the records is then in
+    /// the log.
     pub fn append_batch(&self, records: &[&[u8]]) -> Result<Lsn> {
-        // a little less than 2^28 of the smallest frames, which are counted in 28 bits
-        const MAX_BATCH: u64 = if usize::BITS < 64 { 1 << 30 } else { (4 << 30) - 4096 };
         if records.is_empty() {
             return Err(Error::EmptyBatch);
         }
-        let mut size = 0u64;
+        let (mut size, mut len) = (0, 0);
         for record in records {
             size += self.frame_size(record.len())?;
+            len += record.len() as u64;
         }
-        if size > MAX_BATCH {
-            return Err(Error::TooLarge { len: size, max: MAX_BATCH });
+        if size > self.log.largest_claim {
+            // what its frames add: headers, but not padding, which records could fill
+            let added = (size - len) / ALIGN * ALIGN;
+            let max = self.log.largest_claim.saturating_sub(added);
+            return Err(Error::TooLarge { len, max });
         }
         self.log.append(size, records.len() as u32, |claim, stamp| {
             segment::put_batch(claim, stamp, records)
@@ -291,7 +140,7 @@ impl Wal {
     /// The size of a record's frame, or that it is too large.
     #[inline]
     fn frame_size(&self, len: usize) -> Result<u64> {
-        let max = self.log.options.max_record_size;
+        let max = self.log.largest_record;
         if len > max {
             return Err(Error::TooLarge { len: len as u64, max: max as u64 });
         }
@@ -329,40 +178,25 @@ impl Wal {
     }
 
     /// Makes the record at `lsn` durable, the rest of its batch, and every record
-    /// before.
+    /// before. For a place below the head, [`Lsn::NONE`] among them, waits until the head
+    /// is durable: then the record is given up for good.
     ///
     /// # Errors
     ///
     /// As [`sync`](Self::sync); [`Error::OutOfLog`] if nothing was appended there yet;
     /// [`Error::NotARecord`] if no frame begins there; [`Error::CutAway`] if the record was,
-    /// before or meanwhile. For a record below the head, waits until that is durably given up.
+    /// before or meanwhile.
     pub fn sync_to(&self, lsn: Lsn) -> Result<()> {
         self.log.check_outside_closure()?;
-        let given_up = {
-            let chain = &mut *lock(&self.log.chain);
-            match self.log.find(chain, lsn) {
-                // until the head is durable, a crash brings the record back, or loses it
-                Err(Error::Truncated { .. }) => Some(chain.head_named),
-                found => {
-                    found?;
-                    let next = self.log.tail(chain);
-                    if lsn >= next {
-                        return Err(Error::OutOfLog { lsn, first: chain.head, next });
-                    }
-                    None
-                }
-            }
-        };
-        match given_up {
-            Some(head_named) => self.log.wait_durable(head_named),
-            None => {
-                self.log.wait_for_neighbours(lsn)?;
-                use Error::{CutAway, NotARecord, OutOfLog};
-                match self.log.seek(Start::At(lsn)) {
-                    Err(e @ (CutAway { .. } | NotARecord { .. } | OutOfLog { .. })) => Err(e),
-                    _ => Ok(()), // durable, or given up since
-                }
-            }
+        if let Some(head_named) = self.log.given_up(lsn)? {
+            // until the head is durable, a crash brings the record back, or loses it
+            return self.log.wait_durable(head_named);
+        }
+        self.log.wait_for_neighbours(lsn)?;
+        use Error::{CutAway, NotARecord, OutOfLog};
+        match self.log.seek(Start::At(lsn)) {
+            Err(e @ (CutAway { .. } | NotARecord { .. } | OutOfLog { .. })) => Err(e),
+            _ => Ok(()), // durable, or given up since
         }
     }
 
@@ -385,12 +219,14 @@ impl Wal {
 
     /// The head: no record of the log is below it. The first record is there or further
     /// on.
+    ///
+    /// Costs a lock that rolls and truncations hold for some microseconds.
     pub fn head_lsn(&self) -> Lsn {
         self.log.head()
     }
 
     /// The tail: above every record appended so far. The next record is there, or
-    /// further on in another segment.
+    /// further on in another segment. Costs what [`head_lsn`](Self::head_lsn) does.
     pub fn next_lsn(&self) -> Lsn {
         self.log.next_lsn()
     }
@@ -462,12 +298,14 @@ impl Wal {
         self.log.truncate_behind(lsn, true)
     }
 
-    /// A reader: iterates over the log, forwards and backwards, without copying.
+    /// A reader: iterates over the log, forwards and backwards, without copying. Costs a
+    /// reference count; files are mapped when it comes to them.
     pub fn reader(&self) -> Reader {
         Reader::new(self.log.clone())
     }
 
-    /// A live tail from `lsn` on, which is where a record begins, or the tail.
+    /// A live tail from `lsn` on, which is where a record begins, or the tail. Costs what
+    /// [`read`](Self::read) does.
     ///
     /// # Errors
     ///
@@ -476,9 +314,10 @@ impl Wal {
         Follower::new(self.log.clone(), lsn)
     }
 
-    /// The record at `lsn`, verified, to keep. O(1), once its segment has been walked,
-    /// which the first of such calls does (some ten milliseconds for 64 MiB of small
-    /// records); costs two reference counts.
+    /// The record at `lsn`, verified, to keep. O(1), once its segment has been mapped and
+    /// walked, which the first of such calls does (some ten milliseconds for 64 MiB of
+    /// small records); costs two reference counts, and the lock of
+    /// [`head_lsn`](Self::head_lsn).
     ///
     /// # Errors
     ///
@@ -500,18 +339,11 @@ impl Wal {
         self.log.size.bytes()
     }
 
-    /// What the log has done since it was opened.
+    /// What the log has done since it was opened. Costs a few loads, and the lock of
+    /// [`head_lsn`](Self::head_lsn), for a time that grows with the number of files: it
+    /// adds up their sizes.
     pub fn stats(&self) -> Stats {
-        let counters = &self.log.counters;
-        let number = |counter: &crate::sync::AtomicU64| counter.load(Ordering::Relaxed); // for people
-        Stats {
-            overtaken: number(&counters.overtaken),
-            rolls: number(&counters.rolls),
-            flushes: number(&counters.flushes),
-            made: number(&counters.made),
-            recycled: number(&counters.recycled),
-            size: lock(&self.log.chain).size(),
-        }
+        self.log.counters.stats(lock(&self.log.chain).size())
     }
 
     /// Syncs and closes the log, so that the next opening knows that nothing was cut
@@ -538,35 +370,6 @@ impl Wal {
 impl Drop for Wal {
     fn drop(&mut self) {
         let _ = self.end();
-    }
-}
-
-impl Log {
-    /// Ends the log for writing, and tells all who wait.
-    fn close(&self) -> Result<()> {
-        let closed = self.put_close();
-        // Release pairs with the Acquire in `check_alive`.
-        self.closed.store(true, Ordering::Release);
-        self.ring.active_seat().slot.close();
-        self.waiters.wake_all();
-        closed
-    }
-
-    /// The last frame of this opening, once all before it is durable.
-    fn put_close(&self) -> Result<()> {
-        self.commit.check()?;
-        self.wait_tail_durable()?;
-        let closing = {
-            let chain = &mut *lock(&self.chain);
-            let tail = self.tail(chain);
-            // A full reserve is no reason to fail: the next opening says "unclosed".
-            if tail == Lsn(self.commit.durable()) {
-                self.put_state(chain, Reason::Close, chain.head)?
-            } else {
-                None
-            }
-        };
-        closing.map_or(Ok(()), |lsn| self.wait_durable(lsn.0 + 1))
     }
 }
 

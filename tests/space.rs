@@ -4,7 +4,7 @@ mod common;
 
 use common::{SEGMENT, TempDir, append_all, ends, small, texts};
 use mapwal::sim::Disk;
-use mapwal::{Error, Lsn, Options};
+use mapwal::{Error, Lsn, Options, Wal};
 
 /// Waits for the background thread to have done what it has to.
 fn until(done: impl Fn() -> bool + Send + 'static) {
@@ -96,6 +96,31 @@ fn a_large_record_takes_the_room_of_spares() {
     wal.append(&vec![4; largest]).unwrap();
     assert!(wal.stats().size <= 12 * SEGMENT);
     assert!(matches!(wal.append(&vec![4; 9 * SEGMENT as usize]), Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn what_is_too_large_is_told_in_the_bytes_that_were_given() {
+    const HEADER: usize = 16;
+    let too_large = |appended: mapwal::Result<Lsn>, given: usize| match appended {
+        Err(Error::TooLarge { len, max }) if len == given as u64 => max as usize,
+        other => panic!("{given} bytes: {other:?}"),
+    };
+    let record = |wal: &Wal, len: usize| wal.append(&vec![4; len]);
+    let batch = |wal: &Wal, len: usize| {
+        let (third, bytes) = (len / 24 * 8, vec![4; len]);
+        wal.append_batch(&[&bytes[..third], &bytes[third..2 * third], &bytes[2 * third..]])
+    };
+    for segments in [3, 4, 5, 9] {
+        let wal = small().max_log_size(segments * SEGMENT).in_memory().unwrap();
+        let most = too_large(record(&wal, 9 * SEGMENT as usize), 9 * SEGMENT as usize);
+        assert_eq!(too_large(record(&wal, most + 1), most + 1), most);
+        let most_of_three = too_large(batch(&wal, most), most);
+        assert_eq!(most_of_three, most - 2 * HEADER);
+        assert_eq!(too_large(batch(&wal, most_of_three + 1), most_of_three + 1), most_of_three);
+        record(&wal, most).unwrap();
+        wal.truncate_before(wal.next_lsn()).unwrap();
+        batch(&wal, most_of_three).unwrap();
+    }
 }
 
 #[test]
