@@ -20,7 +20,7 @@ use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::prepare;
-use crate::recover::{self, Directory, Ended, Found, Next, Recovery};
+use crate::recover::{self, Directory, Ended, Found, Next, Recovery, files};
 use crate::ring::{self, Preparing, Ring};
 use crate::roll::{FIRST_CLAIM, Predecessor};
 use crate::scan::{Life, Place};
@@ -37,6 +37,12 @@ impl Log {
     pub(crate) fn open(storage: Box<dyn Storage>, options: Options) -> Result<Self> {
         let new_size = options.new_segment_size()?;
         options.validate()?;
+        if let Err(error) = options.check_limit(new_size) {
+            // a log that is there has a segment size of its own
+            if files::names(&*storage)?.segments.is_empty() {
+                return Err(error);
+            }
+        }
         let directory = storage.path("");
         let guard = storage.lock().map_err(|e| match e.kind() {
             std::io::ErrorKind::WouldBlock => Error::Locked { path: directory.clone() },

@@ -109,6 +109,28 @@ fn options_that_do_not_go_with_the_log_are_refused_by_name() {
 }
 
 #[test]
+fn options_that_no_log_can_have_leave_nothing_behind() {
+    let above = TempDir::new();
+    let directory = above.join("log");
+    for (options, option) in [
+        (Options::new().max_log_size(SEGMENT), "max_log_size"),
+        (Options::new().segment_size(1000), "segment_size"),
+        (Options::new().spares(0), "spares"),
+        (Options::new().max_record_size(0), "max_record_size"),
+    ] {
+        let error = options.clone().open(&directory).unwrap_err();
+        assert!(
+            matches!(error, Error::InvalidOption { option: it, .. } if it == option),
+            "{error}"
+        );
+        assert!(!directory.exists(), "{option}: it was made");
+        fs::create_dir(&directory).unwrap();
+        options.open(&directory).unwrap_err();
+        fs::remove_dir(&directory).unwrap_or_else(|_| panic!("{option}: something is left in it"));
+    }
+}
+
+#[test]
 fn a_log_larger_than_its_new_limit_opens_and_is_full_until_it_is_truncated() {
     let directory = closed_log(8);
     let wal = Options::new().max_log_size(3 * SEGMENT).open(&directory).unwrap();
