@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,7 +27,6 @@ use crate::worker::Worker;
 /// Everything of an open log. The order of locks: the lead of `commit`, `making`,
 /// `chain`, a seat's preparing lock or `waiters`; and below those, what a segment, a
 /// slot, the queue of `commit` and `worker` lock for themselves.
-#[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) storage: Box<dyn Storage>,
     pub(crate) options: Options,
@@ -57,6 +57,25 @@ pub(crate) struct Log {
     pub(crate) recovered: Mutex<Vec<Arc<dyn Region>>>,
     /// Keeps other writers away.
     pub(crate) guard: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_as("Log", f)
+    }
+}
+
+impl Log {
+    /// Where it is and how far it has come, for people. Takes the chain lock.
+    pub(crate) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("directory", &self.path(""))
+            .field("segment_size", &self.size.bytes())
+            .field("head", &self.head())
+            .field("durable", &Lsn(self.commit.durable()))
+            .field("next", &self.next_lsn())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Dropped when a claim is published, or abandoned: between the two, nobody takes a

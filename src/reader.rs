@@ -255,13 +255,18 @@ impl<'r> Records<'r> {
 
 /// An iterator over the records of a log, backwards: made by [`Reader`]. Checks are
 /// verified.
-#[derive(Debug)]
 pub struct Backwards<'r> {
     reader: &'r Reader,
     /// Records before this offset are still to come.
     at: At<(&'r View, u64)>,
     /// Those of the current block, nearest last.
     block: Vec<RecordAt>,
+}
+
+impl fmt::Debug for Backwards<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backwards").field("at", &self.at).finish_non_exhaustive()
+    }
 }
 
 impl<'r> Backwards<'r> {

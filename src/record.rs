@@ -11,10 +11,16 @@ use crate::storage::Region;
 use crate::sync::Arc;
 
 /// A segment, and its mapping held.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct View {
     pub(crate) segment: Arc<Segment>,
     pub(crate) region: Arc<dyn Region>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("View").field(&self.segment.path()).finish()
+    }
 }
 
 impl View {

@@ -1,5 +1,6 @@
 //! The log as its user sees it.
 
+use std::fmt;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
@@ -26,10 +27,15 @@ use crate::sync::{Arc, Ordering, lock};
 ///
 /// Dropped, the log is closed as by [`close`](Wal::close), but nobody learns whether
 /// that succeeded.
-#[derive(Debug)]
 pub struct Wal {
     log: Arc<Log>,
     worker: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Wal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.log.fmt_as("Wal", f)
+    }
 }
 
 impl Wal {

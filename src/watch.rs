@@ -6,6 +6,7 @@
 
 mod at;
 
+use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,6 @@ const LONGEST: Duration = Duration::from_millis(100);
 /// again, at most 100 ms apart, since the writer does not know of it.
 ///
 /// A log that is opened anew goes on in a new epoch: [`Watched::epoch`].
-#[derive(Debug)]
 pub struct Watch {
     storage: Box<dyn Storage>,
     /// What is below is passed over.
@@ -50,8 +50,18 @@ pub struct Watch {
     pause: Duration,
 }
 
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("directory", &self.storage.path(""))
+            .field("next", &self.next_lsn())
+            .field("is_closed", &self.is_closed)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A record that a [`Watch`] hands out: a copy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Watched<'a> {
     lsn: Lsn,
     sequence: u64,
@@ -78,6 +88,17 @@ impl<'a> Watched<'a> {
     /// The bytes that were appended.
     pub fn data(&self) -> &'a [u8] {
         self.data
+    }
+}
+
+impl fmt::Debug for Watched<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched")
+            .field("lsn", &self.lsn)
+            .field("sequence", &self.sequence)
+            .field("epoch", &self.epoch)
+            .field("len", &self.data.len())
+            .finish()
     }
 }
 

@@ -520,7 +520,18 @@ fn everything_public_says_something_in_debug() {
     let record = reader.iter().next().unwrap().unwrap();
     let said = format!("{record:?} {:?}", wal.read(lsn).unwrap());
     assert!(said.contains("sequence: 1") && !said.contains("secret"), "{said}");
-    let _ = format!("{wal:?} {reader:?} {:?} {:?}", reader.iter(), reader.backwards());
+    let said = format!("{wal:?}");
+    for part in ["memory:", "segment_size: 65536", "head: Lsn(", "durable: Lsn(", "next: Lsn("] {
+        assert!(said.contains(part), "{said}");
+    }
+    append_all(&wal, ["secret"; 100]);
+    let (iter, mut backwards) = (reader.iter(), reader.backwards());
+    backwards.next();
+    let follower = wal.follow(lsn).unwrap();
+    let all = [said, format!("{iter:?}"), format!("{backwards:?}"), format!("{follower:?}")];
+    for said in all {
+        assert!(said.len() < 600, "no internals, of whatever length: {said}");
+    }
 }
 
 #[test]

@@ -297,3 +297,16 @@ fn another_log_in_its_place_is_not_taken_for_it() {
     let error = next(&mut watch).unwrap_err();
     assert!(matches!(error, Error::Foreign { .. }), "{error}");
 }
+
+#[test]
+fn a_watch_says_in_debug_where_it_is_and_not_what_it_read() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    wal.append(b"secret").unwrap();
+    let mut watch = watch(&directory);
+    let record = format!("{:?}", watch.next(Duration::ZERO).unwrap().unwrap());
+    assert!(record.contains("sequence: 1") && record.contains("len: 6"), "{record}");
+    let said = format!("{watch:?}");
+    assert!(said.contains(directory.path().to_str().unwrap()), "{said}");
+    assert!(said.len() < 300, "no internals, of whatever length: {said}");
+}
