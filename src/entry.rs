@@ -9,7 +9,7 @@ use crate::look;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::recover::Recovery;
-use crate::salvage::{self, Salvaged};
+use crate::salvage::{self, Flow, Salvaged};
 #[cfg(feature = "sim")]
 use crate::storage::Disk;
 use crate::storage::{Directory, Memory, Storage};
@@ -115,6 +115,27 @@ impl Options {
     /// sequence number where that is known, and its bytes. Batches are whole or left
     /// out. Returns what was skipped, and why. None of the options counts.
     ///
+    /// `visit` returns nothing, or a [`ControlFlow`](std::ops::ControlFlow), with which it
+    /// can end the work:
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("mapwal-salvage-{}", std::process::id()));
+    /// # let wal = mapwal::Wal::open(&dir)?;
+    /// # wal.append_batch(&[b"one", b"two", b"three"])?;
+    /// # wal.close()?;
+    /// use std::ops::ControlFlow::{Break, Continue};
+    ///
+    /// let mut first_two = Vec::new();
+    /// let salvaged = mapwal::Options::new().salvage(&dir, |_, _, data| {
+    ///     first_two.push(data.to_vec());
+    ///     if first_two.len() < 2 { Continue(()) } else { Break(()) }
+    /// })?;
+    /// assert_eq!(first_two, [b"one".as_slice(), b"two"]);
+    /// assert!(salvaged.was_ended);
+    /// # std::fs::remove_dir_all(dir).unwrap();
+    /// # Ok::<(), mapwal::Error>(())
+    /// ```
+    ///
     /// Changes nothing, and takes no lock: nobody may write the log meanwhile. Records
     /// that were truncated away may be among those handed over where too little of the
     /// log is intact to tell.
@@ -123,20 +144,20 @@ impl Options {
     ///
     /// [`Error::Io`] if the directory is not there, or cannot be read. A file that cannot
     /// is skipped.
-    pub fn salvage(
+    pub fn salvage<R: Flow>(
         self,
         directory: impl AsRef<Path>,
-        mut visit: impl FnMut(Lsn, Option<u64>, &[u8]),
+        mut visit: impl FnMut(Lsn, Option<u64>, &[u8]) -> R,
     ) -> Result<Salvaged> {
         salvage::salvage(&self.directory(directory.as_ref())?, &mut visit)
     }
 
     /// The same on a simulated disk.
     #[cfg(feature = "sim")]
-    pub fn salvage_on(
+    pub fn salvage_on<R: Flow>(
         self,
         disk: &Disk,
-        mut visit: impl FnMut(Lsn, Option<u64>, &[u8]),
+        mut visit: impl FnMut(Lsn, Option<u64>, &[u8]) -> R,
     ) -> Result<Salvaged> {
         salvage::salvage(disk, &mut visit)
     }

@@ -83,7 +83,7 @@ pub use options::Options;
 pub use reader::{Backwards, Reader, Records};
 pub use record::{OwnedRecord, Record};
 pub use recover::{Ended, Recovery, SegmentReport, Verify};
-pub use salvage::{Salvaged, Skipped};
+pub use salvage::{Flow, Salvaged, Skipped};
 pub use stats::Stats;
 pub use storage::FlushMethod;
 pub use wal::Wal;

@@ -1,4 +1,4 @@
-//! What is intact in a directory, whatever recovery says to it. Reads alone.
+//! What is intact in a directory, whatever recovery says to it. Only reads.
 //!
 //! Where recovery stops at a break, this searches on for the next intact frame. It
 //! promises nothing about what lies between, and says where that is.
@@ -6,7 +6,7 @@
 mod reading;
 
 use std::collections::BTreeSet;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 
 use crate::error::Error;
@@ -17,7 +17,26 @@ use crate::recover::{self, Verify, predecessor};
 use crate::storage::Storage;
 
 /// Takes what is handed over: place, sequence number, bytes.
-type Visit<'v> = dyn FnMut(Lsn, Option<u64>, &[u8]) + 'v;
+type Visit<'v, R = ControlFlow<()>> = dyn FnMut(Lsn, Option<u64>, &[u8]) -> R + 'v;
+
+/// What a visitor of records returns: nothing, if it wants all of them, or a
+/// [`ControlFlow`], with which it may end the work.
+pub trait Flow {
+    /// Whether the work goes on.
+    fn flow(self) -> ControlFlow<()>;
+}
+
+impl Flow for () {
+    fn flow(self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+impl Flow for ControlFlow<()> {
+    fn flow(self) -> ControlFlow<()> {
+        self
+    }
+}
 
 /// What was found intact in a damaged log, and what was not.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +44,9 @@ type Visit<'v> = dyn FnMut(Lsn, Option<u64>, &[u8]) + 'v;
 pub struct Salvaged {
     /// The records handed over.
     pub records: u64,
+    /// Whether the visitor ended the work: then nothing is known of what lies behind the
+    /// last record that it was handed.
+    pub was_ended: bool,
     /// What was skipped, in the order of the log.
     pub skipped: Vec<Skipped>,
 }
@@ -44,21 +66,21 @@ pub struct Skipped {
     pub cause: Error,
 }
 
-/// Hands every intact record to `visit`, in the order of the log: its place, its
-/// sequence number (`None` where that is not known, since its segment's begin is
-/// lost),
-/// and its bytes. Batches are whole or left out. Fails only if the directory
-/// cannot be listed.
+/// Hands every intact record to `visit`, in the order of the log, until that ends the
+/// work: its place, its sequence number (`None` where that is not known, since its
+/// segment's begin is lost), and its bytes. Batches are whole or left out. Fails only if
+/// the directory cannot be listed.
 ///
 /// Where the log is whole enough to say what was cut away or given up, such files
 /// are left out; else there may be records of them.
-pub(crate) fn salvage<'v>(
-    storage: &'v dyn Storage,
-    visit: &'v mut Visit<'v>,
+pub(crate) fn salvage<R: Flow>(
+    storage: &dyn Storage,
+    visit: &mut Visit<'_, R>,
 ) -> crate::Result<Salvaged> {
+    let mut visit = |lsn, sequence, bytes: &[u8]| visit(lsn, sequence, bytes).flow();
     let mut salvage = Salvage {
         storage,
-        visit,
+        visit: &mut visit,
         done: Salvaged::default(),
         epochs: BTreeSet::new(),
         head: Lsn::NONE,
@@ -88,6 +110,9 @@ pub(crate) fn salvage<'v>(
         let noted = salvage.done.skipped.len();
         sealed = salvage.file(file, until, first_sequence);
         salvage.done.skipped[noted..].sort_by_key(|skipped| skipped.from);
+        if salvage.done.was_ended {
+            break;
+        }
         let next = |index| files.iter().find(|file| file.header.index == index);
         let is_last = files[k + 1..].iter().all(|behind| behind.first.is_none());
         match sealed {

@@ -131,6 +131,39 @@ fn options_that_no_log_can_have_leave_nothing_behind() {
 }
 
 #[test]
+fn salvaging_ends_where_its_visitor_ends_it() {
+    use std::ops::ControlFlow::{Break, Continue};
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    for i in 0..50 {
+        let record = format!("record {i}, ").repeat(60);
+        wal.append_batch(&[record.as_bytes(); 3]).unwrap();
+    }
+    wal.close().unwrap();
+    let path = last(&directory);
+    assert_ne!(path, file(&directory, 1), "there are several files");
+    change(&path, find(&path, "record 49"), |byte| !byte);
+    let salvage = |most: u64| {
+        let mut visited = 0;
+        let salvaged = Options::new().salvage(&directory, |_, _, _| {
+            visited += 1;
+            if visited < most { Continue(()) } else { Break(()) }
+        });
+        let salvaged = salvaged.unwrap();
+        assert_eq!(salvaged.records, visited);
+        (visited, salvaged.was_ended, salvaged.skipped.is_empty())
+    };
+    // in a batch, at its end, and in another file
+    for most in [1, 2, 3, 4, 140] {
+        assert_eq!(salvage(most), (most, true, true), "what lies behind is not looked at");
+    }
+    assert_eq!(salvage(1000), (147, false, false));
+    let mut records = 0;
+    let all = Options::new().salvage(&directory, |_, _, _| records += 1).unwrap();
+    assert_eq!((records, all.records, all.was_ended), (147, 147, false));
+}
+
+#[test]
 fn a_log_larger_than_its_new_limit_opens_and_is_full_until_it_is_truncated() {
     let directory = closed_log(8);
     let wal = Options::new().max_log_size(3 * SEGMENT).open(&directory).unwrap();

@@ -84,7 +84,7 @@ impl Salvage<'_> {
             walk = self.resume(&stretch, &mut breaks, from, at, Stop::Unreadable(lost))?;
         }
         loop {
-            if walk.at().offset >= until {
+            if walk.at().offset >= until || self.done.was_ended {
                 return Ok(None);
             }
             let batch = walk.clone();
@@ -131,11 +131,12 @@ impl Salvage<'_> {
     }
 
     fn record(&mut self, stretch: &Stretch<'_>, lsn: Lsn, ordinal: u32, frame: &Frame<'_>) {
-        if lsn < self.head {
+        if lsn < self.head || self.done.was_ended {
             return;
         }
         self.done.records += 1;
-        (self.visit)(lsn, stretch.sequence(ordinal), frame.payload);
+        let flow = (self.visit)(lsn, stretch.sequence(ordinal), frame.payload);
+        self.done.was_ended = flow.is_break();
     }
 
     /// Searches on behind a break, from `at`; `from` is where the skipped part

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow::{Break, Continue};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -251,9 +252,10 @@ fn dump(directory: &Path, options: &Dump) -> Result<Found> {
     let mut written = Ok(());
     let salvaged = Options::new().salvage(directory, |lsn, sequence, data| {
         let wanted = lsn >= options.from && options.to.is_none_or(|to| lsn < to);
-        if wanted && written.is_ok() {
+        if wanted {
             written = writeln!(out, "{}", options.line(lsn, sequence, data));
         }
+        if written.is_ok() { Continue(()) } else { Break(()) }
     })?;
     written?;
     out.flush()?;
@@ -332,10 +334,9 @@ fn salvage(directory: &Path, new: &Path, segment_size: Option<u64>) -> Result<Fo
     let mut progress = Progress::new(new);
     let mut appended = Ok(());
     let salvaged = Options::new().salvage(directory, |_, _, data| {
-        if appended.is_ok() {
-            appended = wal.append(data).map(drop);
-            progress.add(data.len());
-        }
+        appended = wal.append(data).map(drop);
+        progress.add(data.len());
+        if appended.is_ok() { Continue(()) } else { Break(()) }
     })?;
     appended?;
     wal.close()?;
