@@ -16,7 +16,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// The operating system refused something. A full disk is one of these:
     /// [`is_full`](Error::is_full).
-    #[error("cannot {action} {}", .path.display())]
+    #[error("cannot {action} {}", shown(.path))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -239,6 +239,12 @@ impl Error {
     }
 }
 
+/// A path in a message: one that is empty can be seen, too.
+fn shown(path: &Path) -> std::path::Display<'_> {
+    let path = if path.as_os_str().is_empty() { Path::new("\"\"") } else { path };
+    path.display()
+}
+
 /// In which way a place of a segment is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -253,8 +259,8 @@ pub enum Damage {
     /// The header's index is not the one in the file's name.
     #[error("its header names another index than its file name")]
     Name,
-    /// The file is shorter or longer than its header says.
-    #[error("the file's length is not what its header says")]
+    /// The file is too short to have a header, or shorter or longer than its header says.
+    #[error("the file is too short for a header, or its length is not what its header says")]
     FileLength,
     /// The segment's first frame is gone, though it had been durable.
     #[error("its first frame is not intact")]

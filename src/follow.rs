@@ -38,9 +38,7 @@ impl Follower {
     ///
     /// # Errors
     ///
-    /// [`Error::Truncated`] if the log was truncated before it was read so far;
-    /// [`Error::CutAway`] if what was read, or comes next, was cut away;
-    /// [`Error::Damaged`] if the record is no longer intact.
+    /// Those of [`Records`](crate::Records). After one, only another follower goes on.
     pub fn try_next(&mut self) -> Result<Option<Record<'_>>> {
         let at = self.step()?;
         Ok(at.map(|at| self.view.record(at)))

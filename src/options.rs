@@ -7,7 +7,9 @@ use crate::recover::Verify;
 use crate::storage::FlushMethod;
 
 /// How to open a log. Start from [`Options::new`], change what should differ, and
-/// call [`open`](Options::open).
+/// call [`open`](Options::open). What looks at a log without opening it is here, too, and says
+/// which options count for it: [`inspect`](Options::inspect), [`watch`](Options::watch),
+/// [`salvage`](Options::salvage).
 ///
 /// ```
 /// # fn main() -> mapwal::Result<()> {

@@ -84,7 +84,9 @@ impl Reader {
     /// The records from `lsn` on, which is where one begins, or the tail, or what
     /// [`truncate_before`](crate::Wal::truncate_before) was asked for. If it is
     /// neither, the first item is the error: [`Error::NotARecord`],
-    /// [`Error::Truncated`], [`Error::CutAway`] or [`Error::OutOfLog`].
+    /// [`Error::Truncated`], [`Error::CutAway`] or [`Error::OutOfLog`]. So it is with
+    /// [`Error::Io`] if the file could not be mapped, and with [`Error::Damaged`] if what
+    /// lies before `lsn` in it is no longer intact.
     ///
     /// O(1), however far `lsn` is from the head, once its segment has been walked.
     pub fn from(&self, lsn: Lsn) -> Records<'_> {
@@ -165,9 +167,21 @@ impl<'r> Standing<'r> {
 
 /// An iterator over the records of a log, forwards: made by [`Reader`].
 ///
-/// It ends at the tail, and goes on there when it is asked again later. An error is
-/// the last item. Checks are verified on the way, unless
-/// [`unverified`](Self::unverified) was said.
+/// It ends at the tail, and goes on there when it is asked again later. Checks are verified
+/// on the way, unless [`unverified`](Self::unverified) was said.
+///
+/// # Errors
+///
+/// An error is the last item: the iterator has ended then for good, and another one goes on
+/// behind what was read, or wherever the error says. What was handed out stays valid. The
+/// first item may be what is said where the iterator was made ([`Reader::from`],
+/// [`Reader::from_sequence`]); later ones:
+///
+/// - [`Error::Truncated`] at the end of a segment, if records behind it were truncated
+///   before they were read. The log goes on at the head that it names.
+/// - [`Error::CutAway`] if what was read last, or what comes next, was cut away.
+/// - [`Error::Damaged`] if what comes next is no longer intact.
+/// - [`Error::Io`] if the next segment's file could not be mapped.
 #[derive(Debug)]
 pub struct Records<'r> {
     reader: &'r Reader,
@@ -255,6 +269,13 @@ impl<'r> Records<'r> {
 
 /// An iterator over the records of a log, backwards: made by [`Reader`]. Checks are
 /// verified.
+///
+/// It ends, for good, at the head, also where that has moved since it was made.
+///
+/// # Errors
+///
+/// As those of [`Records`], and an error is the last item here, too; but for
+/// [`Error::Truncated`], which only the first item may be.
 pub struct Backwards<'r> {
     reader: &'r Reader,
     /// Records before this offset are still to come.

@@ -1,6 +1,5 @@
-//! From a directory to a log: which segments count, where the tail is, and
-//! whether anything that had been durable is gone. Reads, decides, changes
-//! nothing.
+//! From a directory to a log: which segments count, where the tail is, and whether
+//! anything that had been durable is gone. Reads and decides; changes nothing.
 
 mod chain;
 mod decide;
@@ -108,8 +107,7 @@ pub(crate) struct Found {
     /// The highest epoch in any intact frame, live or dead. Below `u32::MAX`.
     pub(crate) epoch: u32,
     /// Files without a begin above the last link: index and salt, in order. They have
-    /// one slot,
-    /// save one that a seal names.
+    /// one slot, save one that a seal names.
     pub(crate) spares: Vec<(u64, u64)>,
     /// Names that nothing counts: to be removed.
     pub(crate) dead: Vec<String>,

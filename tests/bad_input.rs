@@ -7,7 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use common::{SEGMENT, TempDir, append_all, segments, small, snapshot, texts};
-use mapwal::{Damage, Ended, Error, Options, Verify, Wal};
+use mapwal::{Damage, Ended, Error, Lsn, Options, Verify, Wal};
 
 /// A closed log of some segments, each with ten records.
 fn closed_log(count: usize) -> TempDir {
@@ -128,6 +128,29 @@ fn options_that_no_log_can_have_leave_nothing_behind() {
         options.open(&directory).unwrap_err();
         fs::remove_dir(&directory).unwrap_or_else(|_| panic!("{option}: something is left in it"));
     }
+}
+
+#[test]
+fn a_path_without_a_name_is_told_as_such() {
+    let errors = [
+        Options::new().open("").unwrap_err(),
+        Options::new().inspect("").unwrap_err(),
+        Options::new().watch("", Lsn::NONE).unwrap_err(),
+        Options::new().salvage("", |_, _, _| {}).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.to_string(), "cannot find the directory \"\"");
+    }
+}
+
+#[test]
+fn a_file_too_short_for_a_header_is_told_to_be_so() {
+    let directory = TempDir::new();
+    let path = file(&directory, 1);
+    fs::write(&path, "four").unwrap();
+    let error = Options::new().open(&directory).unwrap_err();
+    names(&error, &path, "too short for a header");
+    assert_eq!(fs::read(&path).unwrap(), b"four");
 }
 
 #[test]
