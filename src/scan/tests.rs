@@ -333,6 +333,21 @@ fn a_walk_goes_on_from_any_batch_boundary() {
 }
 
 #[test]
+fn a_walk_over_records_stops_at_the_first_boundary_that_is_not_below_where_it_is_to() {
+    use Kind::*;
+    let begun = Segment::begun();
+    let segment = begun.clone().frames([Record, Record, Record, More, Last, Record, Record]);
+    let one = segment.end().offset - segment.last; // the bytes of each
+    let boundaries = [1, 2, 3, 5, 6, 7].map(|frames| begun.end().offset + frames * one);
+    for until in begun.end().offset + 1..=segment.end().offset {
+        let mut walk = Walk::new(LIFE, begun.end(), EPOCH);
+        walk.over_records(&segment.bytes[begun.end().offset as usize..], until);
+        let first = boundaries.into_iter().find(|&boundary| boundary >= until);
+        assert_eq!(Some(walk.boundary().offset), first, "to {until}");
+    }
+}
+
+#[test]
 fn a_frame_with_another_ordinal_is_refused() {
     for kind in [Kind::Record, Kind::More, Kind::Abandoned, Kind::Seal] {
         for ordinal in [0, 2] {
