@@ -49,8 +49,8 @@ pub trait Log: Sized + Send + Sync + 'static {
         self.sync();
     }
 
-    /// Gives up what it can of the records before the last one, as an engine does at a
-    /// checkpoint. `false`: it has no such thing.
+    /// Gives up what it can of the records before the last one, which stays, as an engine does
+    /// at a checkpoint. `false`: it has no such thing.
     fn truncate(&self) -> bool {
         false
     }
@@ -67,4 +67,10 @@ pub trait Log: Sized + Send + Sync + 'static {
     /// Opens the log that is in `dir`, and hands all its records over, oldest
     /// first, as its users would read them at a start. `false`: it cannot.
     fn replay(dir: &Path, shape: Shape, visit: &mut dyn FnMut(&[u8])) -> bool;
+}
+
+/// What this project's log has besides.
+pub trait Own: Log {
+    /// All records in place, oldest first, each with its check verified or none.
+    fn iterate(&self, verified: bool, visit: impl FnMut(&[u8]));
 }

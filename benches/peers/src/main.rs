@@ -39,6 +39,8 @@ cargo run --release -- [OPTIONS]
 pub struct Asked {
     pub only: Vec<String>,
     pub logs: Vec<String>,
+    /// Every workload and every contender.
+    pub everything: bool,
     pub rounds: Option<usize>,
     pub quick: bool,
     pub write: bool,
@@ -85,13 +87,13 @@ fn asked(mut args: Arguments) -> Result<Asked, String> {
     }
     let rounds = args.opt_value_from_str("--rounds").map_err(|e| e.to_string())?;
     let quick = args.contains("--quick");
-    let whole = !quick && only.is_empty() && logs.is_empty();
+    let everything = only.is_empty() && logs.is_empty();
     let (asked, declined) = (args.contains("--write"), args.contains("--no-write"));
-    let write = (asked || whole) && !declined;
+    let write = (asked || everything && !quick) && !declined;
     let dir: Option<PathBuf> = args.opt_value_from_str("--dir").map_err(|e| e.to_string())?;
     let dir = dir.unwrap_or(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/logs"));
     match args.finish().as_slice() {
-        [] => Ok(Asked { only, logs, rounds, quick, write, dir }),
+        [] => Ok(Asked { only, logs, everything, rounds, quick, write, dir }),
         [unknown, ..] => Err(format!("{} is no option", unknown.display())),
     }
 }

@@ -73,13 +73,17 @@ impl Outcome {
     }
 }
 
-/// All rounds of one contender in one case.
+/// All rounds of one contender in one case, by number: one that failed is missing.
 #[derive(Debug, Default)]
-pub struct Rounds(pub Vec<Outcome>);
+pub struct Rounds(BTreeMap<usize, Outcome>);
 
 impl Rounds {
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn numbers(&self, name: &str) -> Vec<f64> {
-        self.0.iter().filter_map(|outcome| outcome.numbers.get(name).copied()).collect()
+        self.0.values().filter_map(|outcome| outcome.numbers.get(name).copied()).collect()
     }
 
     pub fn median(&self, name: &str) -> Option<f64> {
@@ -89,20 +93,26 @@ impl Rounds {
 
     pub fn latency(&self) -> Option<Histogram<u64>> {
         let mut merged: Option<Histogram<u64>> = None;
-        for latency in self.0.iter().filter_map(|outcome| outcome.latency.as_ref()) {
+        for latency in self.0.values().filter_map(|outcome| outcome.latency.as_ref()) {
             merged.get_or_insert_with(histogram).add(latency).unwrap();
         }
         merged
     }
 
     pub fn skipped(&self) -> Option<&str> {
-        self.0.iter().find_map(|outcome| outcome.skipped.as_deref())
+        self.0.values().find_map(|outcome| outcome.skipped.as_deref())
+    }
+
+    /// What `of` makes of this one divided by what it makes of the other, for each round that
+    /// both have.
+    pub fn ratios_of(&self, other: &Rounds, of: impl Fn(&Outcome) -> Option<f64>) -> Vec<f64> {
+        let ratio = |(round, mine)| Some(of(mine)? / of(other.0.get(round)?)?);
+        self.0.iter().filter_map(ratio).collect()
     }
 
     /// This one's number divided by the other's, round by round.
     pub fn ratios(&self, name: &str, other: &Rounds) -> Vec<f64> {
-        let (mine, others) = (self.numbers(name), other.numbers(name));
-        mine.iter().zip(&others).map(|(mine, other)| mine / other).collect()
+        self.ratios_of(other, |outcome| outcome.numbers.get(name).copied())
     }
 }
 
@@ -111,9 +121,16 @@ impl Rounds {
 pub struct Results(BTreeMap<(&'static str, String, String), Rounds>);
 
 impl Results {
-    pub fn add(&mut self, workload: &'static str, case: &str, log: &str, outcome: Outcome) {
+    pub fn add(
+        &mut self,
+        workload: &'static str,
+        case: &str,
+        log: &str,
+        round: usize,
+        outcome: Outcome,
+    ) {
         let rounds = self.0.entry((workload, case.into(), log.into())).or_default();
-        rounds.0.push(outcome);
+        rounds.0.insert(round, outcome);
     }
 
     pub fn get(&self, workload: &'static str, case: &str, log: &str) -> Option<&Rounds> {
@@ -141,5 +158,18 @@ mod tests {
             Outcome::from_text("skipped no such thing\nend\n").unwrap().skipped.unwrap(),
             "no such thing"
         );
+    }
+
+    #[test]
+    fn a_round_that_is_missing_shifts_no_ratio() {
+        let mut results = Results::default();
+        for (log, round, rate) in
+            [("a", 1, 10.0), ("a", 2, 20.0), ("a", 3, 30.0), ("b", 1, 1.0), ("b", 3, 3.0)]
+        {
+            results.add("append", "case", log, round, Outcome::default().with("rate", rate));
+        }
+        let rounds = |log| results.get("append", "case", log).unwrap();
+        assert_eq!(rounds("a").ratios("rate", rounds("b")), [10.0, 10.0]);
+        assert_eq!(rounds("b").ratios("rate", rounds("a")), [0.1, 0.1]);
     }
 }

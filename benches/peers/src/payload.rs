@@ -53,15 +53,17 @@ impl Source {
 pub struct Checker {
     threads: Vec<Source>,
     began: Vec<bool>,
-    /// The log's beginning may have been given up.
+    /// The log's beginning may have been given up, but not its end.
     truncated: bool,
+    visited: u64,
     wrong: Option<String>,
 }
 
 impl Checker {
     pub fn new(threads: usize, record: usize) -> Self {
         let sources = (0..threads).map(|thread| Source::new(thread, record)).collect();
-        Checker { threads: sources, began: vec![false; threads], truncated: false, wrong: None }
+        let began = vec![false; threads];
+        Checker { threads: sources, began, truncated: false, visited: 0, wrong: None }
     }
 
     pub fn truncated(mut self) -> Self {
@@ -70,6 +72,7 @@ impl Checker {
     }
 
     pub fn visit(&mut self, record: &[u8]) {
+        self.visited += 1;
         if self.wrong.is_none() {
             self.wrong = self.check(record).err();
         }
@@ -94,19 +97,19 @@ impl Checker {
         Ok(())
     }
 
-    /// `written`: how many, by each thread.
-    pub fn finish(self, written: &[u64]) -> Result<(), String> {
+    /// `written`: how many, by each thread. Each one's last record must have come back, whatever
+    /// was given up. Returns how many did.
+    pub fn finish(self, written: &[u64]) -> Result<u64, String> {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
         let found: Vec<u64> = self.threads.iter().map(Source::count).collect();
-        // of a truncated log nothing may be left
-        let gone = |thread: usize| self.truncated && !self.began[thread];
-        if (0..written.len()).all(|i| found[i] == written[i] || gone(i)) {
-            Ok(())
-        } else {
-            Err(format!("the threads wrote {written:?} records, and {found:?} came back"))
+        if found != written {
+            return Err(format!(
+                "the threads wrote {written:?} records, and the last that came back are {found:?}"
+            ));
         }
+        Ok(self.visited)
     }
 }
 
@@ -168,5 +171,14 @@ mod tests {
         assert!(checked(truncated(), &records[3..]));
         assert!(!checked(truncated(), &records[..3]));
         assert!(!checked(truncated(), &[&records[..2], &records[4..]].concat()));
+        assert!(!checked(truncated(), &records[5..]), "the last of a thread");
+        assert!(!checked(truncated(), &[]), "nothing at all");
+    }
+
+    #[test]
+    fn what_came_back_is_counted() {
+        let mut checker = Checker::new(2, RECORD).truncated();
+        written()[3..].iter().for_each(|record| checker.visit(record));
+        assert_eq!(checker.finish(&[3, 3]), Ok(3));
     }
 }

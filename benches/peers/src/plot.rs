@@ -31,6 +31,7 @@ fn color(contender: &Contender, number: usize) -> RGBColor {
     ];
     match contender.role {
         Role::Own => RGBColor(20, 90, 190),
+        Role::Variant => RGBColor(90, 150, 230),
         Role::Floor => RGBColor(150, 150, 150),
         Role::Peer => PEERS[number % PEERS.len()],
     }

@@ -16,6 +16,13 @@ use crate::workloads::{self, Case, Column, Plot, Workload};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 
+/// What was looked for among engines.
+const ENGINES: &str = "\
+The journal of a real engine is there once: raft-engine is TiKV's, published as a crate of its own. No other was found \
+that can be driven alone as its engine is published: fjall, surrealkv and persy keep theirs in private modules; what \
+sled shows of its log takes a type that it does not show (the crate `pagecache`, which that log once was, sled has left \
+behind); redb has none, as it copies on write.\n";
+
 /// What to say about one workload: nothing, if nothing of it ran.
 pub fn section(workload: &'static Workload, quick: bool, results: &Results) -> String {
     section_with(workload, quick, results, &|_| String::new())
@@ -33,7 +40,7 @@ fn section_with(
         if entries.is_empty() {
             continue;
         }
-        let rounds = entries.iter().map(|(_, rounds)| rounds.0.len()).max().unwrap();
+        let rounds = entries.iter().map(|(_, rounds)| rounds.count()).max().unwrap();
         text += &format!("\n### {}: {}\n\n", workload.title, case.name);
         text += &case_table(workload, &case, &entries);
         text += &format!("\n{rounds} round{}.\n", if rounds == 1 { "" } else { "s" });
@@ -117,12 +124,14 @@ fn cell(rounds: &Rounds, column: &Column, with_spread: bool) -> String {
 /// The end of a run: targets, and the document if it was asked for.
 pub fn finish(asked: &Asked, results: &Results, failures: &[String], calm: &Calm) {
     // small sizes say nothing about them
-    let targets = if asked.quick { String::new() } else { targets::section(results) };
+    let targets =
+        if asked.quick { String::new() } else { targets::section(results, asked.everything) };
     print!("{targets}");
     if !asked.write {
         return;
     }
     let plots = Path::new(DOCS).join("benchmarks");
+    let _ = fs::remove_dir_all(&plots); // those of a run before, which may have had others
     fs::create_dir_all(&plots).unwrap();
     let mut text = opening(&asked.dir) + &calm.report() + &targets;
     for workload in workloads::ALL {
@@ -156,13 +165,15 @@ fn opening(dir: &Path) -> String {
     }
     format!(
         "# Benchmarks\n\nWritten by `cargo run --release` in `benches/peers`: run it to have the numbers of your \
-         machine. They are comparable within one run only. Contenders take turns in rounds, each run in a \
-         process and a directory of its own, after a `sync(2)`; shown are the median over the rounds and, in \
+         machine. They are comparable within one run only. Contenders take turns in rounds, each round \
+         beginning with another and every other one backwards, each run in a process and a directory of its \
+         own, after a `sync(2)`; shown are the median over the rounds and, in \
          brackets, the slowest and the fastest round; latencies are of all rounds together. Ratios are medians \
-         of the rounds' ratios; above 1 × mapwal does more in the same time. After every run what \
-         was written is read back and compared, as far as the workload does not say otherwise.\n\n{}\n{}",
+         of the ratios in each round; above 1 × mapwal does more in the same time. After every run what \
+         was written is read back and compared, as far as the workload does not say otherwise.\n\n{}\n{}\n{}",
         table(&rows, false),
-        table(&contenders, false)
+        table(&contenders, false),
+        ENGINES
     )
 }
 

@@ -57,18 +57,27 @@ fn rounds_of(
         (workload.takes)(case, contender)
             && (asked.logs.is_empty() || asked.logs.contains(&contender.id()))
     };
+    let contenders: Vec<&Contender> = CONTENDERS.iter().filter(chosen).collect();
     for round in 1..=rounds {
-        for contender in CONTENDERS.iter().filter(chosen) {
+        for contender in order(&contenders, round) {
             let name = contender.name();
             eprintln!("{}, {}: {name}, round {round} of {rounds}", workload.name, case.name);
             match run_child(asked, workload, case, contender, calm) {
-                Ok(outcome) => results.add(workload.name, &case.name, name, outcome),
+                Ok(outcome) => results.add(workload.name, &case.name, name, round, outcome),
                 Err(why) => {
                     failures.push(format!("{}, {}, {name}: {why}", workload.name, case.name));
                 }
             }
         }
     }
+}
+
+/// Who runs when: each round begins with the next one, and every other goes backwards, so that
+/// what one leaves behind is not always left to the same.
+fn order<T: Copy>(contenders: &[T], round: usize) -> Vec<T> {
+    let many = contenders.len();
+    let at = |step| (round - 1 + if round % 2 == 1 { step } else { many - step }) % many;
+    (0..many).map(|step| contenders[at(step)]).collect()
 }
 
 /// Starts a child on one case, and reads what it found.
@@ -113,4 +122,15 @@ pub fn child(args: &[OsString]) {
     let case = cases.into_iter().find(|known| known.name == text(case)).unwrap();
     let outcome = (contender.run)(&Run { workload, case, dir: PathBuf::from(dir) });
     fs::write(Path::new(found), outcome.to_text()).unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::order;
+
+    #[test]
+    fn rounds_begin_with_another_and_turn() {
+        let rounds: Vec<Vec<u8>> = (1..=4).map(|round| order(&[1, 2, 3, 4], round)).collect();
+        assert_eq!(rounds, [[1, 2, 3, 4], [2, 1, 4, 3], [3, 4, 1, 2], [4, 3, 2, 1]]);
+    }
 }

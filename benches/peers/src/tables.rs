@@ -62,7 +62,23 @@ pub fn bounds(values: &[f64]) -> (f64, f64) {
 pub const PERCENTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999), ("max", 1.0)];
 
+/// Nothing is said of a percentile that no sample lies above, but for the maximum.
 pub fn percentiles(latency: &Histogram<u64>) -> Vec<String> {
+    let told = |quantile: f64| quantile == 1.0 || latency.len() as f64 * (1.0 - quantile) > 0.999;
     let at = |quantile| show(latency.value_at_quantile(quantile) as f64, Unit::Nanos);
-    PERCENTILES.iter().map(|(_, quantile)| at(*quantile)).collect()
+    let shown = |&(_, quantile)| if told(quantile) { at(quantile) } else { String::new() };
+    PERCENTILES.iter().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::histogram;
+
+    #[test]
+    fn a_percentile_needs_samples_enough() {
+        let mut latency = histogram();
+        latency.record_n(5, 100).unwrap();
+        assert_eq!(percentiles(&latency), ["5 ns", "5 ns", "", "", "5 ns"]);
+    }
 }

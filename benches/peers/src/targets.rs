@@ -1,16 +1,34 @@
 //! What was to be reached, and whether it was: computed from the run.
 
+use hdrhistogram::Histogram;
+
 use crate::logs::{CONTENDERS, Role};
 use crate::measure::median;
 use crate::outcome::{Results, Rounds};
 use crate::tables::{bounds, digits, show, table};
-use crate::workloads::{Unit, sustained};
+use crate::workloads::{Unit, memory, sustained};
 
-/// What was found: one figure, or one per round.
+/// What was found.
 struct Figure {
-    values: Vec<f64>,
-    /// Of whom, where that was to be found out.
-    beside: Option<&'static str>,
+    /// By default the median of the rounds.
+    value: f64,
+    rounds: Vec<f64>,
+    /// Of whom, where that was to be found out, or how.
+    note: Option<String>,
+    /// It says nothing of the target: the work was not the one that it is about.
+    void: bool,
+}
+
+impl Figure {
+    /// `None`: there are no rounds.
+    fn of(rounds: Vec<f64>) -> Option<Self> {
+        let value = (!rounds.is_empty()).then(|| median(&rounds))?;
+        Some(Figure { value, rounds, note: None, void: false })
+    }
+
+    fn noting(self, note: impl Into<String>) -> Self {
+        Figure { note: Some(note.into()), ..self }
+    }
 }
 
 enum Needed {
@@ -39,6 +57,9 @@ const REPLAY: &str = "256 MiB of 256 B";
 const MEMORY: &str = "64 KiB at 1 GB/s";
 const SEGMENTED: &str = "wal-db, segmented";
 
+/// Of the rate that a target is about: a writer that is slower is another one.
+const NEARLY: f64 = 0.98;
+
 const TARGETS: &[Target] = &[
     target("append, 1 thread, 256 B", SEGMENTED, Needed::Times(15.0), |r| {
         ratios(r, "append", APPEND_256, "rate", SEGMENTED)
@@ -46,11 +67,11 @@ const TARGETS: &[Target] = &[
     target("append, 1 thread, 256 B", "seglog", Needed::Times(3.0), |r| {
         ratios(r, "append", APPEND_256, "rate", "seglog")
     }),
-    target("append, 1 thread, 256 B", "copy floor", Needed::Times(0.6), |r| {
-        ratios(r, "append", APPEND_256, "rate", "copy floor")
+    target("append, 1 thread, 256 B", "the faster floor", Needed::Times(0.6), |r| {
+        best(r, "append", APPEND_256, "rate", Role::Floor)
     }),
-    target("append, 1 thread, 64 KiB", "copy floor", Needed::Times(0.85), |r| {
-        ratios(r, "append", APPEND_64K, "rate", "copy floor")
+    target("append, 1 thread, 64 KiB", "the faster floor", Needed::Times(0.85), |r| {
+        best(r, "append", APPEND_64K, "rate", Role::Floor)
     }),
     target("append, 1 thread, 64 B", "seglog", Needed::Times(2.0), |r| {
         ratios(r, "append", APPEND_64, "rate", "seglog")
@@ -68,19 +89,16 @@ const TARGETS: &[Target] = &[
         ratios(r, "sustained", sustained::RECYCLED, "bytes", SEGMENTED)
     }),
     target("commit p50, 1 thread", "device floor", Needed::Within(1.1), |r| {
-        let ours = own(r, "commit", COMMIT)?.latency()?;
-        let floor = r.get("commit", COMMIT, "device floor")?.latency()?;
-        let p50 = ours.value_at_quantile(0.5) as f64 / floor.value_at_quantile(0.5) as f64;
-        one(p50)
+        latencies(own(r, "commit", COMMIT)?, r.get("commit", COMMIT, "device floor")?, 0.5)
     }),
     target("commit, to the device each", "", Needed::AtMost(4.5 * 1024.0, Unit::Bytes), |r| {
         numbers(r, "commit", COMMIT, "device_bytes")
     }),
     target("commit, 32 threads", "the best peer", Needed::Times(1.5), |r| {
-        best(r, "group", "256 B, 32 threads", "rate")
+        best(r, "group", "256 B, 32 threads", "rate", Role::Peer)
     }),
     target("commit, 128 threads", "the best peer", Needed::Times(1.3), |r| {
-        best(r, "group", "256 B, 128 threads", "rate")
+        best(r, "group", "256 B, 128 threads", "rate", Role::Peer)
     }),
     target("open and replay, 256 MiB of 256 B", "seglog", Needed::Times(2.5), |r| {
         ratios(r, "replay", REPLAY, "bytes", "seglog")
@@ -92,12 +110,19 @@ const TARGETS: &[Target] = &[
         numbers(r, "verify_tail", "4096 MiB", "nanos")
     }),
     target("open, Verify::Tail, 4 GiB", "the same for 1 GiB", Needed::Within(1.25), |r| {
-        let large = own(r, "verify_tail", "4096 MiB")?.median("nanos")?;
-        one(large / own(r, "verify_tail", "1024 MiB")?.median("nanos")?)
+        let small = own(r, "verify_tail", "1024 MiB")?;
+        Figure::of(own(r, "verify_tail", "4096 MiB")?.ratios("nanos", small))
     }),
     target("resident memory at 1 GB/s", "(spares + 2) segments", Needed::Within(1.0), |r| {
         let rounds = own(r, "memory", MEMORY)?;
-        one(rounds.median("rss")? / rounds.median("bound")?)
+        let figure = Figure::of(rounds.numbers("of_bound"))?;
+        let slowest = bounds(&rounds.numbers("bytes")).0;
+        Some(Figure {
+            value: bounds(&figure.rounds).1, // it is a bound: the worst round counts
+            note: Some(format!("written at {}", show(slowest, Unit::BytesPerSecond))),
+            void: slowest < memory::RATE * NEARLY,
+            ..figure
+        })
     }),
 ];
 
@@ -114,13 +139,8 @@ fn own<'r>(results: &'r Results, workload: &'static str, case: &str) -> Option<&
     results.get(workload, case, "mapwal")
 }
 
-fn one(value: f64) -> Option<Figure> {
-    Some(Figure { values: vec![value], beside: None })
-}
-
 fn numbers(results: &Results, workload: &'static str, case: &str, number: &str) -> Option<Figure> {
-    let values = own(results, workload, case)?.numbers(number);
-    (!values.is_empty()).then_some(Figure { values, beside: None })
+    Figure::of(own(results, workload, case)?.numbers(number))
 }
 
 fn ratios(
@@ -131,70 +151,168 @@ fn ratios(
     other: &str,
 ) -> Option<Figure> {
     let other = results.get(workload, case, other)?;
-    let values = own(results, workload, case)?.ratios(number, other);
-    (!values.is_empty()).then_some(Figure { values, beside: None })
+    Figure::of(own(results, workload, case)?.ratios(number, other))
 }
 
-fn peers<'r>(
+/// One latency beside another: of all rounds together, and of each.
+fn latencies(ours: &Rounds, other: &Rounds, quantile: f64) -> Option<Figure> {
+    let at = |latency: &Histogram<u64>| latency.value_at_quantile(quantile) as f64;
+    let figure = Figure::of(ours.ratios_of(other, |outcome| outcome.latency.as_ref().map(at)))?;
+    Some(Figure { value: at(&ours.latency()?) / at(&other.latency()?), ..figure })
+}
+
+fn all<'r>(
     results: &'r Results,
     workload: &'static str,
     case: &'r str,
+    role: Role,
 ) -> impl Iterator<Item = (&'static str, &'r Rounds)> {
-    let peers = CONTENDERS.iter().filter(|contender| contender.role == Role::Peer);
-    peers.filter_map(move |peer| Some((peer.name(), results.get(workload, case, peer.name())?)))
+    let all = CONTENDERS.iter().filter(move |contender| contender.role == role);
+    all.filter_map(move |other| Some((other.name(), results.get(workload, case, other.name())?)))
 }
 
-/// Beside the peer that does most.
-fn best(results: &Results, workload: &'static str, case: &str, number: &str) -> Option<Figure> {
-    let (name, _) = peers(results, workload, case)
+/// Beside the one that does most, of all that are this to us.
+fn best(
+    results: &Results,
+    workload: &'static str,
+    case: &str,
+    number: &str,
+    role: Role,
+) -> Option<Figure> {
+    let (name, _) = all(results, workload, case, role)
         .filter_map(|(name, rounds)| Some((name, rounds.median(number)?)))
         .max_by(|left, right| left.1.total_cmp(&right.1))?;
-    Some(Figure { beside: Some(name), ..ratios(results, workload, case, number, name)? })
+    Some(ratios(results, workload, case, number, name)?.noting(name))
 }
 
 /// p99.9 beside the lowest of a peer's.
 fn tail(results: &Results, workload: &'static str, case: &str) -> Option<Figure> {
-    let p999 = |rounds: &Rounds| Some(rounds.latency()?.value_at_quantile(0.999));
-    let (name, least) = peers(results, workload, case)
-        .filter_map(|(name, rounds)| Some((name, p999(rounds)?)))
-        .min_by_key(|(_, latency)| *latency)?;
-    let ours = p999(own(results, workload, case)?)?;
-    Some(Figure { values: vec![ours as f64 / least as f64], beside: Some(name) })
+    const QUANTILE: f64 = 0.999;
+    let (name, rounds, _) = all(results, workload, case, Role::Peer)
+        .filter_map(|(name, rounds)| Some((name, rounds, rounds.latency()?)))
+        .min_by_key(|(_, _, latency)| latency.value_at_quantile(QUANTILE))?;
+    Some(latencies(own(results, workload, case)?, rounds, QUANTILE)?.noting(name))
 }
 
-/// Those targets that the run can tell of.
-pub fn section(results: &Results) -> String {
-    let mut rows =
-        vec![["", "beside", "reached", "rounds", "needed", ""].map(String::from).to_vec()];
+/// The targets that the run can tell of; of a whole run all.
+pub fn section(results: &Results, whole: bool) -> String {
+    let head = ["", "beside", "needed", "measured", "rounds", ""];
+    let mut rows = vec![head.map(String::from).to_vec()];
     for target in TARGETS {
-        let Some(figure) = (target.figure)(results) else { continue };
-        let value = median(&figure.values);
-        let (unit, needed, reached) = match target.needed {
-            Needed::Times(times) => (None, format!("≥ {times} ×"), value >= times),
-            Needed::Within(times) => (None, format!("≤ {times} ×"), value <= times),
-            Needed::AtMost(most, unit) => {
-                (Some(unit), format!("≤ {}", show(most, unit)), value <= most)
-            }
-        };
-        let shown = |value| unit.map_or(format!("{} ×", digits(value)), |unit| show(value, unit));
-        let (min, max) = bounds(&figure.values);
-        let spread = match figure.values.len() {
-            1 => String::new(),
-            _ => format!("{} … {}", shown(min), shown(max)),
-        };
-        let beside = figure.beside.map_or(String::new(), |name| format!(": {name}"));
-        let verdict = if reached { "reached" } else { "**not reached**" };
-        rows.push(vec![
-            target.what.into(),
-            format!("{}{beside}", target.beside),
-            shown(value),
-            spread,
-            needed,
-            verdict.into(),
-        ]);
+        match (target.figure)(results) {
+            Some(figure) => rows.push(row(target, &figure)),
+            None if whole => rows.push(unmeasured(target)),
+            None => {}
+        }
     }
     if rows.len() == 1 {
         return String::new();
     }
     format!("\n## Targets\n\n{}", table(&rows, true))
+}
+
+impl Target {
+    fn needed(&self) -> String {
+        match self.needed {
+            Needed::Times(times) => format!("≥ {times} ×"),
+            Needed::Within(times) => format!("≤ {times} ×"),
+            Needed::AtMost(most, unit) => format!("≤ {}", show(most, unit)),
+        }
+    }
+
+    fn reached(&self, value: f64) -> bool {
+        match self.needed {
+            Needed::Times(least) => value >= least,
+            Needed::Within(most) | Needed::AtMost(most, _) => value <= most,
+        }
+    }
+
+    fn show(&self, value: f64) -> String {
+        match self.needed {
+            Needed::Times(_) | Needed::Within(_) => format!("{} ×", digits(value)),
+            Needed::AtMost(_, unit) => show(value, unit),
+        }
+    }
+}
+
+fn row(target: &Target, figure: &Figure) -> Vec<String> {
+    let (min, max) = bounds(&figure.rounds);
+    let spread = match figure.rounds.len() {
+        1 => "one".into(),
+        many => format!("{many}: {} … {}", target.show(min), target.show(max)),
+    };
+    let note = figure.note.as_ref().map_or(String::new(), |note| format!(": {note}"));
+    let verdict = match (figure.void, target.reached(figure.value)) {
+        (true, _) => "**not judged**",
+        (false, true) => "reached",
+        (false, false) => "**not reached**",
+    };
+    vec![
+        target.what.into(),
+        format!("{}{note}", target.beside),
+        target.needed(),
+        target.show(figure.value),
+        spread,
+        verdict.into(),
+    ]
+}
+
+fn unmeasured(target: &Target) -> Vec<String> {
+    let mut row = vec![target.what.into(), target.beside.into(), target.needed()];
+    row.extend(["", "", "**not measured**"].map(String::from));
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+    use crate::workloads::{self, Case};
+
+    fn memory_at(rate: f64) -> String {
+        let mut results = Results::default();
+        let outcome = Outcome::default().with("of_bound", 0.75).with("bytes", rate);
+        results.add("memory", MEMORY, "mapwal", 1, outcome);
+        section(&results, false)
+    }
+
+    #[test]
+    fn what_was_written_too_slowly_is_not_judged() {
+        assert!(memory_at(1e9).contains("| reached |"));
+        assert!(memory_at(0.5e9).contains("| **not judged** |"));
+    }
+
+    #[test]
+    fn a_whole_run_names_every_target() {
+        let missing = section(&Results::default(), true);
+        assert_eq!(missing.matches("**not measured**").count(), TARGETS.len());
+        assert_eq!(section(&Results::default(), false), "");
+    }
+
+    #[test]
+    fn every_target_is_of_a_case_that_is_run() {
+        let of = |name, case| {
+            let workload = workloads::find(name).unwrap();
+            (workload.cases)(false).iter().any(|known: &Case| known.name == case)
+        };
+        for (workload, case) in [
+            ("append", APPEND_64),
+            ("append", APPEND_256),
+            ("append", APPEND_64K),
+            ("append", APPEND_8),
+            ("latency", PACED),
+            ("commit", COMMIT),
+            ("group", "256 B, 32 threads"),
+            ("group", "256 B, 128 threads"),
+            ("replay", REPLAY),
+            ("iterate", REPLAY),
+            ("verify_tail", "4096 MiB"),
+            ("verify_tail", "1024 MiB"),
+            ("sustained", sustained::FRESH),
+            ("sustained", sustained::RECYCLED),
+            ("memory", MEMORY),
+        ] {
+            assert!(of(workload, case), "{workload}, {case}");
+        }
+    }
 }

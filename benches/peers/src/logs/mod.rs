@@ -12,7 +12,7 @@ pub mod walrus;
 #[cfg(test)]
 mod tests;
 
-use crate::log::{About, Log};
+use crate::log::{About, Log, Own};
 use crate::outcome::Outcome;
 use crate::workloads::{self, Run, iterate};
 
@@ -20,6 +20,8 @@ use crate::workloads::{self, Run, iterate};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     Own,
+    /// This project's log, built in another way.
+    Variant,
     Peer,
     Floor,
 }
@@ -47,6 +49,10 @@ impl Contender {
             commits_only: false,
             run: workloads::run::<L>,
         }
+    }
+
+    const fn own<L: Own>(role: Role) -> Self {
+        Contender { run: workloads::run_own::<L>, ..Self::log::<L>(role, "mapwal").in_segments() }
     }
 
     const fn peer<L: Log>(package: &'static str) -> Self {
@@ -78,7 +84,8 @@ impl Contender {
 }
 
 pub const CONTENDERS: &[Contender] = &[
-    Contender::log::<mapwal::Mapwal>(Role::Own, "mapwal").in_segments(),
+    Contender::own::<mapwal::Mapwal>(Role::Own),
+    Contender::own::<mapwal::MapwalFastCrc>(Role::Variant),
     Contender::peer::<wal_db::WalDb>("wal-db"),
     Contender::peer::<wal_db::WalDbSegmented>("wal-db").in_segments(),
     Contender::peer::<seglog::Seglog>("seglog").in_segments(),
@@ -89,6 +96,7 @@ pub const CONTENDERS: &[Contender] = &[
     Contender::peer::<walrus::WalrusSyncEach>("walrus-rust").commits_only(),
     Contender::peer::<walogs::Walogs>("walogs").commits_only(),
     Contender::floor::<floors::Copy>(),
+    Contender::floor::<floors::CopyFetching>(),
     Contender::floor::<floors::Device>(),
     Contender::floor::<floors::DeviceDirect>(),
     Contender {

@@ -1,5 +1,5 @@
 //! Every log gives back what it was given: each thread's records, whole and in the
-//! thread's order.
+//! thread's order. So does every floor, once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use crate::log::{Log, Shape};
 
 /// Small, so that every log rolls.
 const SHAPE: Shape = Shape { segment: 1 << 20, record: 64 * 1024 };
+/// What the tests write to a floor fits in one: it has no other. Records fit in a block.
+const FLOOR: Shape = Shape { segment: 16 << 20, record: 2048 };
 
 /// Fewer, for logs that flush every append.
 const FEW: u64 = 200;
@@ -20,32 +22,7 @@ macro_rules! logs {
         mod $name {
             use super::*;
 
-            #[test]
-            fn one_thread_reads_back_its_appends() {
-                one_thread_reads_back::<$log>($appends);
-            }
-
-            #[test]
-            fn four_threads_read_back_their_appends() {
-                threads_read_back::<$log>(4, $appends, |log, record| log.append(record));
-            }
-
-            #[test]
-            fn eight_threads_read_back_their_commits() {
-                threads_read_back::<$log>(8, FEW, |log, record| log.commit(record));
-            }
-
-            #[test]
-            fn commits_and_appends_mix() {
-                threads_read_back::<$log>(4, FEW, |log, record| match record[0] % 3 {
-                    0 => log.commit(record),
-                    1 => log.append(record),
-                    _ => {
-                        log.append(record);
-                        log.sync();
-                    }
-                });
-            }
+            gives_back!($log, SHAPE, $appends);
 
             #[test]
             fn a_log_opened_again_goes_on() {
@@ -60,7 +37,50 @@ macro_rules! logs {
     )*};
 }
 
+macro_rules! floors {
+    ($($name:ident: $floor:ty, $appends:expr;)*) => {$(
+        mod $name {
+            use super::*;
+
+            gives_back!($floor, FLOOR, $appends);
+        }
+    )*};
+}
+
+macro_rules! gives_back {
+    ($log:ty, $shape:expr, $appends:expr) => {
+        #[test]
+        fn one_thread_reads_back_its_appends() {
+            one_thread_reads_back::<$log>($shape, $appends);
+        }
+
+        #[test]
+        fn four_threads_read_back_their_appends() {
+            threads_read_back::<$log>($shape, 4, $appends, |log, record| log.append(record));
+        }
+
+        #[test]
+        fn eight_threads_read_back_their_commits() {
+            threads_read_back::<$log>($shape, 8, FEW, |log, record| log.commit(record));
+        }
+
+        #[test]
+        fn commits_and_appends_mix() {
+            threads_read_back::<$log>($shape, 4, FEW, |log, record| match record[0] % 3 {
+                0 => log.commit(record),
+                1 => log.append(record),
+                _ => {
+                    log.append(record);
+                    log.sync();
+                }
+            });
+        }
+    };
+}
+
 logs! {
+    mapwal: crate::logs::mapwal::Mapwal, MANY;
+    mapwal_fast_crc: crate::logs::mapwal::MapwalFastCrc, MANY;
     wal_db: crate::logs::wal_db::WalDb, MANY;
     wal_db_segmented: crate::logs::wal_db::WalDbSegmented, MANY;
     walogs: crate::logs::walogs::Walogs, FEW;
@@ -71,27 +91,34 @@ logs! {
     raft_engine: crate::logs::raft_engine::RaftEngine, MANY;
 }
 
-fn one_thread_reads_back<L: Log>(appends: u64) {
+floors! {
+    copy: crate::logs::floors::Copy, MANY;
+    copy_fetching: crate::logs::floors::CopyFetching, MANY;
+    device: crate::logs::floors::Device, MANY;
+    device_direct: crate::logs::floors::DeviceDirect, FEW;
+}
+
+fn one_thread_reads_back<L: Log>(shape: Shape, appends: u64) {
     let dir = Dir::new();
-    let mut log = L::open(&dir.0, SHAPE);
+    let mut log = L::open(&dir.0, shape);
     for number in 0..appends {
-        log.append_alone(&record(0, number));
+        log.append_alone(&record(shape, 0, number));
     }
     log.sync();
     log.close();
-    assert_eq!(read_back::<L>(&dir.0, 1)[0], 0..appends);
-    assert_eq!(read_back::<L>(&dir.0, 1)[0], 0..appends, "a second time");
+    assert_eq!(read_back::<L>(&dir.0, shape, 1)[0], 0..appends);
+    assert_eq!(read_back::<L>(&dir.0, shape, 1)[0], 0..appends, "a second time");
 }
 
-fn threads_read_back<L: Log>(threads: u64, appends: u64, append: fn(&L, &[u8])) {
+fn threads_read_back<L: Log>(shape: Shape, threads: u64, appends: u64, append: fn(&L, &[u8])) {
     let dir = Dir::new();
-    let log = L::open(&dir.0, SHAPE);
+    let log = L::open(&dir.0, shape);
     thread::scope(|scope| {
         for thread in 0..threads {
             let log = &log;
             scope.spawn(move || {
                 for number in 0..appends {
-                    append(log, &record(thread, number));
+                    append(log, &record(shape, thread, number));
                 }
             });
         }
@@ -99,7 +126,7 @@ fn threads_read_back<L: Log>(threads: u64, appends: u64, append: fn(&L, &[u8])) 
     log.sync();
     log.close();
     let all = vec![0..appends; threads as usize];
-    assert_eq!(read_back::<L>(&dir.0, threads), all);
+    assert_eq!(read_back::<L>(&dir.0, shape, threads), all);
 }
 
 fn goes_on<L: Log>() {
@@ -107,40 +134,40 @@ fn goes_on<L: Log>() {
     for half in 0..2 {
         let log = L::open(&dir.0, SHAPE);
         for number in half * FEW..(half + 1) * FEW {
-            log.append(&record(0, number));
+            log.append(&record(SHAPE, 0, number));
         }
         log.sync();
         log.close();
     }
-    assert_eq!(read_back::<L>(&dir.0, 1)[0], 0..2 * FEW);
+    assert_eq!(read_back::<L>(&dir.0, SHAPE, 1)[0], 0..2 * FEW);
 }
 
 fn truncation_keeps_the_end<L: Log>(appends: u64) {
     let dir = Dir::new();
     let log = L::open(&dir.0, SHAPE);
     for number in 0..appends {
-        log.append(&record(0, number));
+        log.append(&record(SHAPE, 0, number));
         if number % (appends / 100) == 0 {
             log.sync();
         }
     }
     log.sync();
     let truncates = log.truncate();
-    log.append(&record(0, appends));
+    log.append(&record(SHAPE, 0, appends));
     log.sync();
     log.close();
-    let left = &read_back::<L>(&dir.0, 1)[0];
+    let left = &read_back::<L>(&dir.0, SHAPE, 1)[0];
     assert_eq!(left.end, appends + 1);
-    assert!(left.start < appends);
+    assert!(left.start < appends, "the last one when it was truncated");
     assert!(truncates || left.start == 0);
 }
 
 /// Which records of each thread a replay shows.
-fn read_back<L: Log>(dir: &Path, threads: u64) -> Vec<std::ops::Range<u64>> {
+fn read_back<L: Log>(dir: &Path, shape: Shape, threads: u64) -> Vec<std::ops::Range<u64>> {
     let mut seen = vec![None; threads as usize];
-    let replayed = L::replay(dir, SHAPE, &mut |bytes| {
+    let replayed = L::replay(dir, shape, &mut |bytes| {
         let (thread, number) = (word(bytes, 0), word(bytes, 8));
-        assert_eq!(bytes, record(thread, number), "record {number} of thread {thread}");
+        assert_eq!(bytes, record(shape, thread, number), "record {number} of thread {thread}");
         let range = seen[thread as usize].get_or_insert(number..number);
         assert_eq!(range.end, number, "thread {thread}");
         range.end += 1;
@@ -149,15 +176,16 @@ fn read_back<L: Log>(dir: &Path, threads: u64) -> Vec<std::ops::Range<u64>> {
     seen.into_iter().map(|range| range.unwrap_or(0..0)).collect()
 }
 
-/// 64 bytes to 64 KiB, mostly short, and all of it tells whose it is.
-fn record(thread: u64, number: u64) -> Vec<u8> {
+/// 64 bytes to 64 KiB, or as long as the shape lets it be, mostly short, and all of it tells
+/// whose it is.
+fn record(shape: Shape, thread: u64, number: u64) -> Vec<u8> {
     let mixed = (thread << 32 | number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let len = match number % 100 {
         99 => 64 * 1024,
         98 => 1024 + mixed as usize % 16_384,
         _ => 64 + mixed as usize % 448,
     };
-    let mut bytes = vec![mixed as u8; len];
+    let mut bytes = vec![mixed as u8; len.min(shape.record)];
     bytes[..8].copy_from_slice(&thread.to_le_bytes());
     bytes[8..16].copy_from_slice(&number.to_le_bytes());
     bytes

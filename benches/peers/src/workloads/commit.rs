@@ -1,13 +1,14 @@
 //! How long it takes until a record is durable, alone and in company.
 
 use std::path::Path;
-use std::sync::Barrier;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::{Case, Column, MIB, Plot, Run, Unit, Workload, check, column, logs, settle};
+use super::{
+    Case, Column, MIB, Plot, Run, Unit, Workload, check, column, logs, merged, settle, sources,
+    together,
+};
 use crate::log::Log;
 use crate::logs::Contender;
 use crate::measure::{Span, device_bytes, histogram, nanos, sync_all};
@@ -85,7 +86,6 @@ fn rest(case: &Case, dir: &Path) {
 }
 
 struct Committed {
-    count: u64,
     span: Span,
     latency: Histogram<u64>,
 }
@@ -95,16 +95,16 @@ pub fn run<L: Log>(run: &Run) -> Outcome {
     let log = L::open(&run.dir, case.shape());
     rest(case, &run.dir);
     let before = device_bytes(&run.dir);
-    let threads =
-        if case.threads == 1 { vec![commits(&log, case, 0)] } else { together(&log, case) };
+    let mut sources = sources(case);
+    let threads = match sources.as_mut_slice() {
+        [source] => vec![commits(&log, case, source)],
+        several => together(several, |source| commits(&log, case, source)),
+    };
     let after = device_bytes(&run.dir);
 
-    let written: Vec<u64> = threads.iter().map(|thread| thread.count).collect();
+    let written: Vec<u64> = sources.iter().map(Source::count).collect();
     let spans: Vec<Span> = threads.iter().map(|thread| thread.span).collect();
-    let mut latency = histogram();
-    for thread in &threads {
-        latency.add(&thread.latency).unwrap();
-    }
+    let latency = merged(threads.iter().map(|thread| &thread.latency));
     let count = written.iter().sum::<u64>() as f64;
     let mut outcome = Outcome::default()
         .with("rate", count / Span::around(&spans))
@@ -118,22 +118,8 @@ pub fn run<L: Log>(run: &Run) -> Outcome {
     outcome
 }
 
-fn together<L: Log>(log: &L, case: &Case) -> Vec<Committed> {
-    let barrier = Barrier::new(case.threads);
-    let work = |thread| {
-        barrier.wait();
-        commits(log, case, thread)
-    };
-    thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..case.threads).map(|thread| scope.spawn(move || work(thread))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
-}
-
 /// Commits until the case's time is over.
-fn commits<L: Log>(log: &L, case: &Case, thread: usize) -> Committed {
-    let mut source = Source::new(thread, case.record);
+fn commits<L: Log>(log: &L, case: &Case, source: &mut Source) -> Committed {
     let mut latency = histogram();
     let span = Span::of(|| {
         let end = Instant::now() + case.time;
@@ -145,5 +131,5 @@ fn commits<L: Log>(log: &L, case: &Case, thread: usize) -> Committed {
             before = after;
         }
     });
-    Committed { count: source.count(), span, latency }
+    Committed { span, latency }
 }

@@ -3,8 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::{Case, Column, MIB, Plot, Run, Unit, Workload, column, own};
-use crate::log::About;
+use super::{Case, Column, MIB, Plot, Run, Unit, Workload, column};
+use crate::log::{About, Own};
+use crate::logs::Role;
 use crate::measure::median;
 use crate::outcome::Outcome;
 use crate::payload::{Checker, Source};
@@ -17,7 +18,9 @@ pub const ITERATE: Workload = Workload {
         is CRC-32C over the same records in memory, one call a record, and in one call for \
         all. The median of seven passes each.",
     cases,
-    takes: |case, contender| own(case, contender) || contender.name() == CHECKSUM.name,
+    takes: |_, contender| {
+        matches!(contender.role, Role::Own | Role::Variant) || contender.name() == CHECKSUM.name
+    },
     columns: COLUMNS,
     plot: Plot::Nothing,
 };
@@ -61,34 +64,33 @@ fn speed(case: &Case, mut pass: impl FnMut()) -> f64 {
     case.amount as f64 / median(&seconds)
 }
 
-pub fn mapwal(run: &Run) -> Outcome {
+pub fn run<L: Own>(run: &Run) -> Outcome {
     let case = &run.case;
-    let wal = mapwal::Options::new().segment_size(case.segment).open(&run.dir).unwrap();
+    let mut log = L::open(&run.dir, case.shape());
     let mut source = Source::new(0, case.record);
     for _ in 0..case.records() {
-        wal.append(source.record()).unwrap();
+        log.append_alone(source.record());
     }
-    wal.sync().unwrap();
+    log.sync();
 
     let mut checker = Checker::new(1, case.record);
-    wal.reader().iter().for_each(|record| checker.visit(record.unwrap().data()));
+    log.iterate(true, |record| checker.visit(record));
     checker.finish(&[case.records()]).unwrap();
 
-    let reader = wal.reader();
     let checked = speed(case, || {
         let mut count = 0;
-        for record in reader.iter() {
-            black_box(record.unwrap().data().len());
+        log.iterate(true, |record| {
+            black_box(record.len());
             count += 1;
-        }
+        });
         assert_eq!(count, case.records());
     });
     let unverified = speed(case, || {
         let mut count = 0;
-        for record in reader.iter().unverified() {
-            black_box(record.unwrap().data()[0]);
+        log.iterate(false, |record| {
+            black_box(record[0]);
             count += 1;
-        }
+        });
         assert_eq!(count, case.records());
     });
     Outcome::default().with("bytes", checked).with("unverified", unverified)

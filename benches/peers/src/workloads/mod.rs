@@ -11,12 +11,17 @@ pub mod sustained;
 pub mod verify_tail;
 
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
 
-use crate::log::{Log, Shape};
+use hdrhistogram::Histogram;
+
+use crate::log::{Log, Own, Shape};
 use crate::logs::{Contender, Role};
+use crate::measure::histogram;
 use crate::outcome::Outcome;
-use crate::payload::Checker;
+use crate::payload::{Checker, Source};
 
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
@@ -36,6 +41,10 @@ pub struct Case {
     pub time: Duration,
     pub segment: u64,
     pub rounds: usize,
+    /// The most times that it is done in a round.
+    pub bursts: usize,
+    /// What of it is timed record by record, in bytes, after what is timed as a whole.
+    pub timed: u64,
     /// Only whether it works.
     pub quick: bool,
 }
@@ -112,6 +121,7 @@ pub const ALL: &[Workload] = &[
     verify_tail::VERIFY_TAIL,
     iterate::ITERATE,
     sustained::SUSTAINED,
+    sustained::SUSTAINED_ALL,
     memory::MEMORY,
 ];
 
@@ -129,17 +139,24 @@ pub fn run<L: Log>(run: &Run) -> Outcome {
         "commit" => commit::run::<L>(run),
         "group" => commit::run::<L>(run),
         "replay" => replay::run::<L>(run),
-        "sustained" => sustained::run::<L>(run),
+        "sustained" | "sustained_all" => sustained::run::<L>(run),
+        other => unreachable!("{other} is not for every log"),
+    }
+}
+
+/// The same for this project's log, which takes part in everything.
+pub fn run_own<L: Own>(run: &Run) -> Outcome {
+    match run.workload.name {
         "verify_tail" => verify_tail::run(run),
-        "iterate" => iterate::mapwal(run),
+        "iterate" => iterate::run::<L>(run),
         "memory" => memory::run(run),
-        other => unreachable!("no workload is called {other}"),
+        _ => self::run::<L>(run),
     }
 }
 
 /// All logs, none of the floors.
 fn logs(_: &Case, contender: &Contender) -> bool {
-    contender.role != Role::Floor
+    matches!(contender.role, Role::Own | Role::Peer)
 }
 
 /// All that have an append which does not wait for the disk.
@@ -153,15 +170,44 @@ fn own(_: &Case, contender: &Contender) -> bool {
 
 /// Time for what an opened log does in the background: the same for all.
 fn settle(case: &Case) {
-    std::thread::sleep(Duration::from_millis(if case.quick { 10 } else { 300 }));
+    thread::sleep(Duration::from_millis(if case.quick { 10 } else { 300 }));
 }
 
-/// The log is closed: whether everything comes back.
-fn check<L: Log>(dir: &Path, case: &Case, mut checker: Checker, written: &[u64]) {
+/// The log is closed: whether everything comes back, and how many records that is.
+fn check<L: Log>(dir: &Path, case: &Case, mut checker: Checker, written: &[u64]) -> u64 {
     if !L::replay(dir, case.shape(), &mut |record| checker.visit(record)) {
-        return; // the tables say that it cannot be read
+        return 0; // the tables say that it cannot be read
     }
-    if let Err(wrong) = checker.finish(written) {
-        panic!("{}: what came back is not what was written: {wrong}", L::ABOUT.name);
-    }
+    checker.finish(written).unwrap_or_else(|wrong| {
+        panic!("{}: what came back is not what was written: {wrong}", L::ABOUT.name)
+    })
+}
+
+/// The latencies of several threads as one.
+fn merged<'l>(latencies: impl Iterator<Item = &'l Histogram<u64>>) -> Histogram<u64> {
+    let mut all = histogram();
+    latencies.for_each(|latency| all.add(latency).unwrap());
+    all
+}
+
+/// One thread for each source, all at once, and what they return.
+fn together<T: Send>(sources: &mut [Source], work: impl Fn(&mut Source) -> T + Sync) -> Vec<T> {
+    let barrier = Barrier::new(sources.len());
+    let (barrier, work) = (&barrier, &work);
+    thread::scope(|scope| {
+        let threads: Vec<_> = sources
+            .iter_mut()
+            .map(|source| {
+                scope.spawn(move || {
+                    barrier.wait();
+                    work(source)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn sources(case: &Case) -> Vec<Source> {
+    (0..case.threads).map(|thread| Source::new(thread, case.record)).collect()
 }

@@ -43,7 +43,7 @@ fn case(amount: u64, segment: u64) -> Case {
         record: 4096,
         amount,
         segment,
-        rounds: 1,
+        rounds: 2,
         ..Case::default()
     }
 }
