@@ -116,11 +116,17 @@ impl Segments {
 
     fn commit(&mut self) {
         for mut segment in self.full.drain(..) {
-            segment.commit(self.position).expect("commit a full segment");
+            commit(&mut segment, self.position);
         }
-        if self.active.write_offset() != self.active.flushed_offset().load() {
-            self.active.commit(self.position).expect("commit to seglog");
-        }
+        commit(&mut self.active, self.position);
+    }
+}
+
+/// A marker and a flush, if there is something to commit: there may be no room for a second
+/// marker.
+fn commit(segment: &mut Writer<0>, position: u64) {
+    if segment.write_offset() != segment.flushed_offset().load() {
+        segment.commit(position).expect("commit to seglog");
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::log::{Log, Shape};
+use crate::logs::seglog::Seglog;
 
 /// Small, so that every log rolls.
 const SHAPE: Shape = Shape { segment: 1 << 20, record: 64 * 1024 };
@@ -96,6 +97,20 @@ floors! {
     copy_fetching: crate::logs::floors::CopyFetching, MANY;
     device: crate::logs::floors::Device, MANY;
     device_direct: crate::logs::floors::DeviceDirect, FEW;
+}
+
+#[test]
+fn a_full_segment_of_seglog_is_committed_once() {
+    const LEN: usize = (1 << 16) - 8 - 17 - 16; // behind head and marker no other marker fits
+    let dir = Dir::new();
+    let shape = Shape { segment: 1 << 16, record: LEN };
+    let log = Seglog::open(&dir.0, shape);
+    let records = [vec![1; LEN], vec![2; LEN]];
+    records.iter().for_each(|record| log.commit(record));
+    log.close();
+    let mut found = Vec::new();
+    Seglog::replay(&dir.0, shape, &mut |record| found.push(record.to_vec()));
+    assert_eq!(found, records);
 }
 
 fn one_thread_reads_back<L: Log>(shape: Shape, appends: u64) {
