@@ -117,7 +117,8 @@ impl Log for Copy {
 
     fn open(dir: &Path, shape: Shape) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
-        let file = zeroed(&dir.join("copy"), shape.segment as usize + SLACK);
+        // half a segment is more than any burst: the rest would only take time to be written
+        let file = zeroed(&dir.join("copy"), shape.segment as usize / 2 + SLACK);
         let map = MmapRaw::map_raw(&file).unwrap();
         map.advise(Advice::PopulateWrite).unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
