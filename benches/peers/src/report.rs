@@ -19,9 +19,9 @@ const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 /// What was looked for among engines.
 const ENGINES: &str = "\
 The journal of a real engine is there once: raft-engine is TiKV's, published as a crate of its own. No other was found \
-that can be driven alone as its engine is published: fjall, surrealkv and persy keep theirs in private modules; what \
-sled shows of its log takes a type that it does not show (the crate `pagecache`, which that log once was, sled has left \
-behind); redb has none, as it copies on write.\n";
+that can be driven alone as its engine is published: fjall 3.1, surrealkv 1.2 and persy 1.8 keep theirs in private \
+modules; what sled 0.34 shows of its log takes a type that it does not show (the crate `pagecache`, which that log once \
+was, sled has left behind); redb has none, as it copies on write.\n";
 
 /// What to say about one workload: nothing, if nothing of it ran.
 pub fn section(workload: &'static Workload, quick: bool, results: &Results) -> String {
