@@ -20,7 +20,7 @@ pub const APPEND: Workload = Workload {
     name: "append",
     title: "Append, in bursts",
     text: "What a log that was just opened has prepared (12 MiB of payload, `append` alone, nobody \
-        syncs), into a log that was opened 300 ms before; up to four bursts a round (two where \
+        syncs), into a log that was opened 500 ms before; up to four bursts a round (two where \
         nothing is to be reached), each into a new log. The time is that of the append loops, from \
         the first thread's start to the last one's end. One thread alone needs no lock around an \
         exclusive writer; several take one. The percentiles are of single appends: of 4 MiB more in \

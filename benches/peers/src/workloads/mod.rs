@@ -170,7 +170,7 @@ fn own(_: &Case, contender: &Contender) -> bool {
 
 /// Time for what an opened log does in the background: the same for all.
 fn settle(case: &Case) {
-    thread::sleep(Duration::from_millis(if case.quick { 10 } else { 300 }));
+    thread::sleep(Duration::from_millis(if case.quick { 10 } else { 500 }));
 }
 
 /// The log is closed: whether everything comes back, and how many records that is.
