@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use crate::chain::{Chain, Spare};
 use crate::error::{Error, Result};
 use crate::format::{self, FIRST_FRAME, SegmentHeader};
-use crate::log::{Log, Purpose, count};
+use crate::log::{Log, Purpose};
 use crate::pace::Pace;
 use crate::segment::Segment;
+use crate::stats::count;
 use crate::storage::{Region, pieces};
 use crate::sync::{Arc, MutexGuard, lock};
 
@@ -46,7 +47,7 @@ impl Log {
 
     /// Makes a spare of a new file.
     pub(crate) fn make_one(&self, _making: &MutexGuard<'_, ()>) -> Result<()> {
-        self.unload_old(); // before the new file takes as much
+        self.unload_old(false); // before the new file takes as much
         let index = {
             let mut chain = lock(&self.chain);
             self.check_size(&chain, self.size.bytes())?;

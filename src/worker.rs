@@ -75,7 +75,9 @@ impl Worker {
             if !log.work_ahead() {
                 continue;
             }
-            log.unload_old();
+            // a missing spare would take as much memory
+            let lacks_spare = lock(&log.chain).spares.len() < log.options.spares;
+            log.unload_old(lacks_spare);
             if self.is(Pace::is_past_opening) {
                 lock(&log.recovered).clear();
             }
@@ -136,14 +138,13 @@ impl Log {
     }
 
     /// Gives back the memory of segments that were written some time ago: of those that
-    /// take no claims, the last alone is kept as it is, and only while a spare is missing
-    /// that would take as much. They are walked first, so that
-    /// whoever asks for their end later does not bring all of it back.
-    pub(crate) fn unload_old(&self) {
+    /// take no claims, the last alone is kept as it is, and only where it `keeps_last`. They
+    /// are walked first, so that whoever asks for their end later does not bring all of it
+    /// back.
+    pub(crate) fn unload_old(&self, keeps_last: bool) {
         loop {
             let segment = {
                 let chain = lock(&self.chain);
-                let keeps_last = chain.spares.len() < self.options.spares;
                 let old = chain.live.len().saturating_sub(1 + keeps_last as usize);
                 let next = chain.live.partition_point(|live| live.id.index < chain.loaded_from);
                 if next >= old {
