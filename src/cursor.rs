@@ -70,18 +70,14 @@ impl Position {
     /// again, and then told: see [`verified`].
     #[inline]
     fn verify_record(&mut self, segment: &Segment, map: &Map, bytes: &[u8]) -> bool {
-        if self.offset < self.verified_to || self.verify_several(segment, map, bytes) {
-            return true;
-        }
-        let record = self.unchecked(segment.lsn(self.offset).0, bytes);
-        record.is_some_and(|(lsn, FrameHeader { word, check, tag }, payload)| {
-            format::check(self.seed, word, lsn, tag, payload) == check
-        })
+        self.offset < self.verified_to
+            || self.verify_several(segment, map, bytes)
+            || self.verify_one(segment, bytes)
     }
 
     /// Verifies it along with those behind it, if as many as are checked at once are published and
     /// intact: it is not done again when their turn comes.
-    #[inline]
+    #[inline(never)] // whoever does not verify has less code
     fn verify_several(&mut self, segment: &Segment, map: &Map, bytes: &[u8]) -> bool {
         let Some(first) = self.unchecked(segment.lsn(self.offset).0, bytes) else { return false };
         let mut frames = [first; format::AT_ONCE];
@@ -99,6 +95,14 @@ impl Position {
             self.verified_to = end;
         }
         are_intact
+    }
+
+    #[inline(never)] // as above
+    fn verify_one(&self, segment: &Segment, bytes: &[u8]) -> bool {
+        let record = self.unchecked(segment.lsn(self.offset).0, bytes);
+        record.is_some_and(|(lsn, FrameHeader { word, check, tag }, payload)| {
+            format::check(self.seed, word, lsn, tag, payload) == check
+        })
     }
 
     /// A record of the epoch in force, as it is checked; `None` if it cannot be intact.

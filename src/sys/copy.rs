@@ -29,6 +29,7 @@ pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
 ///
 /// As for [`ptr::copy_nonoverlapping`].
 #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
+#[inline(never)]
 unsafe fn stream(from: *const u8, to: *mut u8, len: usize) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
     const LINE: usize = 64;
