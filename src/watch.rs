@@ -43,6 +43,9 @@ pub struct Watch {
     /// `None`: it is not known yet where to begin.
     at: Option<At>,
     copied: Copied,
+    /// Where files end that another one follows, as far as that was known when the directory was
+    /// last looked at: index, salt, and the offset of the end.
+    ends: Vec<(u64, u64, u64)>,
     /// Where the last record ends that was handed out.
     handed_out: Lsn,
     is_closed: bool,
@@ -125,6 +128,7 @@ impl Watch {
             from,
             at: None,
             copied: Copied::default(),
+            ends: Vec::new(),
             handed_out: Lsn::NONE,
             is_closed: false,
             noticed: None,
@@ -212,6 +216,7 @@ impl Watch {
         let from = self.from.max(found.head);
         let base = |index| found.size.base(index);
         let above = found.links.partition_point(|link| base(link.header.index) <= from.0);
+        self.note_ends(&found);
         let Some(at) = self.enter_link(&found, above.saturating_sub(1))? else { return Ok(false) };
         self.at = Some(at);
         let asked = std::mem::replace(&mut self.from, from);
@@ -283,6 +288,7 @@ impl Watch {
         let Directory::Log(found) = look::look(&*self.storage, Verify::Tail)? else {
             return Ok(false);
         };
+        self.note_ends(&found);
         let at = self.at.as_mut().expect("it stopped somewhere");
         let (header, offset) = (at.file.header, at.walk.at().offset);
         if found.uuid != header.uuid {
@@ -340,15 +346,17 @@ impl Watch {
         if handed_out > end { Err(Error::CutAway { lsn: end }) } else { Ok(true) }
     }
 
+    /// Takes in where the log's files end.
+    fn note_ends(&mut self, found: &Found) {
+        let (_, followed) = found.links.split_last().expect("a log has a segment");
+        let ends = followed.iter().map(|l| (l.header.index, l.header.salt, l.end.offset));
+        self.ends = ends.collect();
+    }
+
     /// The begin of a segment of the log.
     fn enter_link(&self, found: &Found, i: usize) -> Result<Option<At>> {
-        let link = &found.links[i];
-        let at = self.enter(link.header.index, Some(link.header.salt))?;
-        let until = if i + 1 < found.links.len() { link.end.offset } else { u64::MAX };
-        Ok(at.map(|mut at| {
-            at.until = until;
-            at
-        }))
+        let header = found.links[i].header;
+        self.enter(header.index, Some(header.salt))
     }
 
     /// Opens a file at its begin. `None`: it has none yet, or is on its way elsewhere.
@@ -369,6 +377,9 @@ impl Watch {
         if salt.is_some_and(|salt| salt != file.header.salt) {
             return Ok(None);
         }
-        Ok(Some(At::begin(file, first, region)))
+        let (index, salt) = (file.header.index, file.header.salt);
+        let known = self.ends.iter().find(|end| (end.0, end.1) == (index, salt));
+        let until = known.map_or(u64::MAX, |&(_, _, end)| end);
+        Ok(Some(At::begin(file, first, region, until)))
     }
 }

@@ -240,6 +240,29 @@ fn a_cut_of_what_was_not_handed_out_yet_is_no_error() {
 }
 
 #[test]
+fn what_was_cut_away_before_is_not_handed_out() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let mut kept = Vec::new();
+    for segment in 0..4 {
+        let texts = [0, 1, 2].map(|i| format!("{segment} {i}"));
+        let lsns = append_all(&wal, texts.iter().cloned());
+        wal.rotate().unwrap();
+        append_all(&wal, ["cut away".to_owned()]);
+        if segment % 2 == 0 {
+            wal.truncate_after(lsns[2]).unwrap();
+            kept.extend(texts);
+        } else {
+            wal.truncate_from(lsns[2]).unwrap();
+            kept.extend(texts.into_iter().take(2));
+        }
+        wal.rotate().unwrap();
+    }
+    let mut watch = watch(&directory);
+    assert_eq!(there(&mut watch), kept);
+}
+
+#[test]
 fn what_is_damaged_is_an_error_and_what_is_torn_is_waited_for() {
     let directory = TempDir::new();
     let wal = small().open(&directory).unwrap();

@@ -28,10 +28,10 @@ pub(super) struct At {
 }
 
 impl At {
-    /// The begin of a file.
-    pub(super) fn begin(file: File, first: First, region: Box<dyn Region>) -> Self {
+    /// The begin of a file, which is to be read to the offset `until`.
+    pub(super) fn begin(file: File, first: First, region: Box<dyn Region>, until: u64) -> Self {
         let walk = Walk::new(file.life(), START, 0);
-        At { file, first, region, walk, whole_to: 0, until: u64::MAX }
+        At { file, first, region, walk, whole_to: 0, until }
     }
 
     /// Where the next frame is looked for.
