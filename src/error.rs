@@ -78,7 +78,7 @@ pub enum Error {
     },
 
     /// An option has a value that it cannot have.
-    #[error("{option} cannot be {value}: {reason}")]
+    #[error("{option} is {value}, but must be {reason}")]
     InvalidOption {
         /// The option's name.
         option: &'static str,
@@ -89,7 +89,7 @@ pub enum Error {
     },
 
     /// A record, or a batch of them, is larger than the log takes.
-    #[error("{len} bytes are too large: at most {max} bytes are taken")]
+    #[error("a record or batch of {len} bytes is too large: at most {max} bytes are taken")]
     TooLarge {
         /// The bytes given: of the record, or of all records of the batch.
         len: u64,
@@ -176,8 +176,9 @@ pub enum Error {
         head: Lsn,
     },
 
-    /// The record was cut away by [`truncate_after`](crate::Wal::truncate_after).
-    #[error("{lsn} was cut away by truncate_after")]
+    /// The record was cut away by [`truncate_after`](crate::Wal::truncate_after) or
+    /// [`truncate_from`](crate::Wal::truncate_from).
+    #[error("{lsn} was cut away by a truncation")]
     CutAway {
         /// The place asked for.
         lsn: Lsn,

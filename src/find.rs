@@ -5,7 +5,6 @@ use crate::chain::{Chain, Found};
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::lsn::Lsn;
-use crate::roll::FIRST_CLAIM;
 use crate::scan::Place;
 use crate::segment::Segment;
 use crate::sync::{Arc, lock};
@@ -59,10 +58,10 @@ impl Log {
         }
     }
 
-    /// Whether the last segment takes claims and nothing stands in it but its begin.
+    /// Whether the last segment takes claims and holds no record.
     pub(crate) fn is_empty(&self, chain: &mut Chain) -> bool {
         let place = self.tail_place(chain);
-        chain.behind_end.is_none() && place.offset == FIRST_CLAIM
+        chain.behind_end.is_none() && place.ordinal == 0
     }
 
     pub(crate) fn next_lsn(&self) -> Lsn {

@@ -27,8 +27,8 @@
 //! # Features
 //!
 //! - `sim`: a simulated disk to crash a log on, and an engine built on it: for tests.
-//! - `fast-crc`: checks in less time on x86-64, by `unsafe` code of this crate; the bytes on
-//!   disk are the same.
+//! - `fast-crc`: appends of 64 B to 4 KiB are checked in less time on x86-64; the bytes on disk
+//!   are the same.
 //!
 //! In the repository, `docs/guarantees.md` says what is promised, and on what that rests;
 //! `docs/format.md` specifies every byte on disk; `docs/design.md` says why it is right.

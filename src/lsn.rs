@@ -7,10 +7,12 @@ use std::fmt;
 /// A place in the log, in bytes: segment index × segment size + offset in the
 /// segment.
 ///
-/// LSNs grow in the order of the log and are never used twice, not even after
-/// [`truncate_after`](crate::Wal::truncate_after). They are not dense: a
-/// record's LSN plus its length is not the next record's LSN. Every record's
-/// LSN is a multiple of 8. For dense numbers use a record's
+/// LSNs grow in the order of the log and, while it is open, are never used twice, not even
+/// after [`truncate_after`](crate::Wal::truncate_after). What a crash took away, which was
+/// not durable, may be written anew at the same place: store an LSN only once it is durable.
+///
+/// They are not dense: a record's LSN plus its length is not the next record's LSN. Every
+/// record's LSN is a multiple of 8. For dense numbers use a record's
 /// [`sequence`](crate::Record::sequence).
 ///
 /// An `Lsn` may be stored by the caller, as a checkpoint for example:

@@ -130,7 +130,7 @@ pub struct Recovery {
     pub removed: Vec<PathBuf>,
     /// The head: records below are given up.
     pub head: Lsn,
-    /// The tail: where the next record went.
+    /// The tail: where the next record goes, or further on.
     pub tail: Lsn,
     /// Everything below had been durable, as the log itself could prove.
     pub proved: Lsn,

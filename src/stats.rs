@@ -9,7 +9,7 @@ pub struct Stats {
     /// Appends that came to the end of what was made ready ahead of them, and made more
     /// ready themselves: 64 KiB each time, in some microseconds.
     pub overtaken: u64,
-    /// Times that the log went on to another segment, the first included.
+    /// Times that the log went on to another segment, the first of a new log included.
     pub rolls: u64,
     /// Ranges flushed.
     pub flushes: u64,

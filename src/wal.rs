@@ -357,7 +357,7 @@ impl Wal {
     ///
     /// # Errors
     ///
-    /// [`Error::FlushFailed`]; [`Error::InsideAppend`]. The log is closed all the same.
+    /// [`Error::FlushFailed`]. The log is closed all the same.
     pub fn close(mut self) -> Result<()> {
         self.end()
     }

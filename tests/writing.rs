@@ -475,6 +475,15 @@ fn rotate_goes_on_in_another_segment_and_flushes_nothing() {
 }
 
 #[test]
+fn rotate_leaves_a_segment_that_was_opened_again_and_has_no_record() {
+    let directory = TempDir::new();
+    small().open(&directory).unwrap().close().unwrap();
+    let wal = small().open(&directory).unwrap();
+    wal.rotate().unwrap();
+    assert_eq!(wal.stats().rolls, 0);
+}
+
+#[test]
 fn a_full_log_refuses_what_needs_more_and_goes_on_when_truncated() {
     let directory = TempDir::new();
     let wal = small().max_log_size(5 * SEGMENT).open(&directory).unwrap();

@@ -11,7 +11,10 @@ pub(crate) fn crc32c_frame(state: u32, words: [u64; 2], payload: &[u8]) -> u32 {
     #[cfg(all(test, not(loom)))]
     super::counted::add(size_of_val(&words) + payload.len());
     #[cfg(all(feature = "fast-crc", target_arch = "x86_64", not(any(miri, loom))))]
-    if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
+    if payload.len() <= fast::MOST
+        && is_x86_feature_detected!("sse4.2")
+        && is_x86_feature_detected!("pclmulqdq")
+    {
         let [first, second] = words; // in registers, as an array would not be
         // SAFETY: the processor has SSE 4.2 and PCLMULQDQ, just asked.
         return unsafe { fast::frame(state, first, second, payload) };
@@ -161,6 +164,9 @@ mod fast {
     use std::arch::x86_64::{_mm_clmulepi64_si128, _mm_cvtsi64_si128, _mm_cvtsi128_si64};
 
     use super::instruction::{WORD, end, step, u64_of};
+
+    /// What is longer is left to the crate, which is as fast in the caches, and faster in memory.
+    pub(super) const MOST: usize = 4096;
 
     /// What is shorter is one stream: to join three takes as long as they save.
     const SHORTEST: usize = 160;
