@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use crate::chain::Chain;
 use crate::error::{Damage, Error, Result};
-use crate::format::{self, FIRST_FRAME, FrameHeader, Kind, Reason};
+use crate::format::{self, FIRST_FRAME, FrameHeader, Kind, Reason, Unchecked};
 use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::map::Map;
@@ -79,18 +79,17 @@ impl Position {
     /// intact: it is not done again when their turn comes.
     #[inline(never)] // whoever does not verify has less code
     fn verify_several(&mut self, segment: &Segment, map: &Map, bytes: &[u8]) -> bool {
-        let Some(first) = self.unchecked(segment.lsn(self.offset).0, bytes) else { return false };
-        let mut frames = [first; format::AT_ONCE];
+        let short = |at, bytes| self.unchecked(segment, at, bytes).filter(Unchecked::is_short);
+        let Some(first) = short(self.offset, bytes) else { return false };
+        let mut records = [first; format::AT_ONCE];
         let mut end = self.offset + bytes.len() as u64;
-        for frame in &mut frames[1..] {
+        for record in &mut records[1..] {
             let Some((_, bytes)) = segment.record_bytes(map, end) else { return false };
-            let Some(record) = self.unchecked(segment.lsn(end).0, bytes) else { return false };
-            *frame = record;
+            let Some(next) = short(end, bytes) else { return false };
+            *record = next;
             end += bytes.len() as u64;
         }
-        let are_short =
-            frames.iter().all(|(_, _, payload)| payload.len() <= format::LONGEST_AT_ONCE);
-        let are_intact = are_short && format::are_intact(self.seed, frames);
+        let are_intact = format::are_intact(self.seed, records);
         if are_intact {
             self.verified_to = end;
         }
@@ -99,21 +98,24 @@ impl Position {
 
     #[inline(never)] // as above
     fn verify_one(&self, segment: &Segment, bytes: &[u8]) -> bool {
-        let record = self.unchecked(segment.lsn(self.offset).0, bytes);
-        record.is_some_and(|(lsn, FrameHeader { word, check, tag }, payload)| {
-            format::check(self.seed, word, lsn, tag, payload) == check
-        })
+        let record = self.unchecked(segment, self.offset, bytes);
+        record.is_some_and(|record| record.is_intact(self.seed))
     }
 
-    /// A record of the epoch in force, as it is checked; `None` if it cannot be intact.
+    /// The record at `offset`, in `bytes`; `None` if it cannot be intact in the epoch in force.
     #[inline]
-    fn unchecked<'m>(&self, lsn: u64, bytes: &'m [u8]) -> Option<(u64, FrameHeader, &'m [u8])> {
+    fn unchecked<'m>(
+        &self,
+        segment: &Segment,
+        offset: u64,
+        bytes: &'m [u8],
+    ) -> Option<Unchecked<'m>> {
         let header = FrameHeader::decode(bytes);
         let (payload, padding) =
             bytes[format::FRAME_HEADER..].split_at(format::payload_len(header.word));
         let is_sound = padding.iter().all(|&byte| byte == 0)
             && header.tag.nibble() == format::nibble(self.epoch);
-        is_sound.then_some((lsn, header, payload))
+        is_sound.then_some(Unchecked { lsn: segment.lsn(offset).0, header, payload })
     }
 }
 

@@ -204,7 +204,7 @@ pub(crate) const fn frame_size(payload_len: usize) -> u64 {
 }
 
 /// The rest of a frame's header, as one 8-byte step of the check sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Tag(u64);
 
 impl Tag {
@@ -254,19 +254,42 @@ pub(crate) fn check(seed: u32, word: u32, lsn: u64, tag: Tag, payload: &[u8]) ->
     sys::crc32c_frame(seed ^ word, [lsn, tag.0], payload)
 }
 
-/// So many frames are [checked at once](are_intact), if none of their payloads is longer: one that
-/// is takes long enough by itself.
-pub(crate) const AT_ONCE: usize = sys::FRAMES;
-pub(crate) const LONGEST_AT_ONCE: usize = 4096;
+/// A frame whose check was not computed yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unchecked<'a> {
+    pub(crate) lsn: u64,
+    pub(crate) header: FrameHeader,
+    pub(crate) payload: &'a [u8],
+}
 
-/// Whether frames at these LSNs, with these headers and payloads, have the checks that they say.
-pub(crate) fn are_intact(seed: u32, frames: [(u64, FrameHeader, &[u8]); AT_ONCE]) -> bool {
-    let hashed = frames.map(|(lsn, header, payload)| sys::Hashed {
+/// So many frames are [checked at once](are_intact), if they are short: one that is long takes long
+/// enough by itself.
+pub(crate) const AT_ONCE: usize = sys::FRAMES;
+const LONGEST_AT_ONCE: usize = 4096;
+
+impl Unchecked<'_> {
+    /// Whether its check is what it says.
+    #[inline]
+    pub(crate) fn is_intact(&self, seed: u32) -> bool {
+        let FrameHeader { word, check: said, tag } = self.header;
+        check(seed, word, self.lsn, tag, self.payload) == said
+    }
+
+    /// Whether it is worth while to check it along with others.
+    #[inline]
+    pub(crate) fn is_short(&self) -> bool {
+        self.payload.len() <= LONGEST_AT_ONCE
+    }
+}
+
+/// Whether the checks of all of them are what they say.
+pub(crate) fn are_intact(seed: u32, frames: [Unchecked<'_>; AT_ONCE]) -> bool {
+    let hashed = frames.map(|Unchecked { lsn, header, payload }| sys::Hashed {
         state: seed ^ header.word,
         words: [lsn, header.tag.0],
         payload,
     });
-    sys::crc32c_frames(hashed) == frames.map(|(_, header, _)| header.check)
+    sys::crc32c_frames(hashed) == frames.map(|frame| frame.header.check)
 }
 
 /// The part of a frame's header behind its word.
@@ -285,7 +308,7 @@ pub(crate) fn header_tail(check: u32, tag: Tag) -> HeaderTail {
 pub(crate) const HEADER_TAIL: u64 = CHECK as u64;
 
 /// A frame's header as it was read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FrameHeader {
     pub(crate) word: u32,
     pub(crate) check: u32,

@@ -4,7 +4,7 @@
 //! says the same in words.
 
 use crate::error::Damage;
-use crate::format::{self, FRAME_HEADER, FrameHeader, Kind, Reason, Seal, State, Tag};
+use crate::format::{self, FRAME_HEADER, FrameHeader, Kind, Reason, Seal, State, Tag, Unchecked};
 use crate::sys;
 
 /// One life of one file: what ties a frame to it.
@@ -136,15 +136,6 @@ pub(crate) struct Proofs {
     pub(crate) at_boundary: u64,
 }
 
-/// A record that is as it should be, but for its check, which was not computed.
-struct Unchecked<'a> {
-    header: FrameHeader,
-    payload: &'a [u8],
-    size: u64,
-    /// More of its batch follows.
-    continues: bool,
-}
-
 /// A walk over the frames of one segment, from a place to the next, as every
 /// reader goes: ordinals agree, epochs only grow, batches are whole.
 #[derive(Clone, Debug)]
@@ -199,35 +190,27 @@ impl Walk {
     /// Walks over the record at the beginning of `bytes`, if it is intact.
     #[inline]
     fn over_one(&mut self, bytes: &[u8], proofs: &mut Proofs) -> bool {
-        let Some(record) = self.record_in(bytes) else { return false };
-        let FrameHeader { word, check, tag } = record.header;
-        let lsn = self.life.base + self.at.offset;
-        let is_intact = format::check(self.seed, word, lsn, tag, record.payload) == check;
-        if is_intact {
-            self.pass(&record, proofs);
-        }
-        is_intact
+        let record = self.record_in(bytes).filter(|record| record.is_intact(self.seed));
+        record.map(|record| self.pass(&record, proofs)).is_some()
     }
 
     /// Walks over as many records as are checked at once, if all of them are intact.
     #[inline]
     fn over_several(&mut self, bytes: &[u8], until: u64, proofs: &mut Proofs) -> bool {
+        let Some(first) = self.record_in(bytes) else { return false };
         let (mut behind, mut proofs_behind) = (self.clone(), *proofs);
-        let mut frames = [(0, FrameHeader::default(), &[][..]); format::AT_ONCE];
-        for frame in &mut frames {
+        let mut records = [first; format::AT_ONCE];
+        for record in &mut records {
             if behind.boundary.offset >= until {
                 return false;
             }
-            let at = behind.at.offset;
-            let rest = &bytes[(at - self.at.offset) as usize..];
-            let Some(record) = behind.record_in(rest) else { return false };
-            if record.payload.len() > format::LONGEST_AT_ONCE {
-                return false;
-            }
-            *frame = (self.life.base + at, record.header, record.payload);
-            behind.pass(&record, &mut proofs_behind);
+            let rest = &bytes[(behind.at.offset - self.at.offset) as usize..];
+            let next = behind.record_in(rest).filter(Unchecked::is_short);
+            let Some(next) = next else { return false };
+            behind.pass(&next, &mut proofs_behind);
+            *record = next;
         }
-        let are_intact = format::are_intact(self.seed, frames);
+        let are_intact = format::are_intact(self.seed, records);
         if are_intact {
             (*self, *proofs) = (behind, proofs_behind);
         }
@@ -238,30 +221,33 @@ impl Walk {
     #[inline]
     fn record_in<'a>(&self, bytes: &'a [u8]) -> Option<Unchecked<'a>> {
         let header = FrameHeader::decode(bytes.get(..FRAME_HEADER)?);
-        let continues = match format::kind(header.word)? {
+        let is_next = match format::kind(header.word)? {
             Kind::More => true,
-            Kind::Last if self.in_batch => false,
-            Kind::Record if !self.in_batch => false,
-            _ => return None,
+            Kind::Last => self.in_batch,
+            Kind::Record => !self.in_batch,
+            _ => false,
         };
         let payload_len = format::payload_len(header.word);
         let size = format::frame_size(payload_len);
         let (payload, padding) = bytes.get(FRAME_HEADER..size as usize)?.split_at(payload_len);
-        let is_sound = self.at.offset != format::FIRST_FRAME
+        let is_sound = is_next
+            && self.at.offset != format::FIRST_FRAME
             && header.tag.ordinal() == self.at.ordinal
             && header.tag.nibble() == format::nibble(self.epoch)
             && padding.iter().all(|&byte| byte == 0);
-        is_sound.then_some(Unchecked { header, payload, size, continues })
+        let lsn = self.life.base + self.at.offset;
+        is_sound.then_some(Unchecked { lsn, header, payload })
     }
 
     /// Stands behind the record, which is intact, and takes in what it proves.
     #[inline]
     fn pass(&mut self, record: &Unchecked<'_>, proofs: &mut Proofs) {
-        sys::prefetch_behind(record.payload.as_ptr(), record.size as usize);
-        let lsn = self.life.base + self.at.offset;
-        proofs.all = proofs.all.max(record.header.tag.durable(lsn).unwrap_or(0));
-        self.in_batch = record.continues;
-        self.at = Place { offset: self.at.offset + record.size, ordinal: self.at.ordinal + 1 };
+        let Unchecked { lsn, header, payload } = *record;
+        let size = format::frame_size(payload.len());
+        sys::prefetch_behind(payload.as_ptr(), size as usize);
+        proofs.all = proofs.all.max(header.tag.durable(lsn).unwrap_or(0));
+        self.in_batch = format::kind(header.word) == Some(Kind::More);
+        self.at = Place { offset: self.at.offset + size, ordinal: self.at.ordinal + 1 };
         if !self.in_batch {
             self.boundary = self.at;
             proofs.at_boundary = proofs.all;
