@@ -189,10 +189,10 @@ impl View {
                 position.epoch = verified(segment, bytes, at, position.epoch)?;
                 position.seed = format::seed(segment.id.life.salt, position.epoch);
             }
-            position.offset = at + bytes.len() as u64;
             if kind == Kind::Seal {
                 return Ok(Step::Complete);
             }
+            position.offset = at + bytes.len() as u64;
             if kind.counts() && at >= position.from {
                 return Ok(Step::Record(RecordAt {
                     kind,
@@ -393,11 +393,11 @@ impl Log {
         Ok(start)
     }
 
-    /// What follows a segment that was read to its end: also where that was given up
-    /// meanwhile, and nothing else with it.
-    pub(crate) fn view_behind(&self, read: &View) -> Result<Option<View>> {
+    /// What follows a segment that was read to its end, which is `at`: also where that was given
+    /// up meanwhile, and nothing else with it.
+    pub(crate) fn view_behind(&self, read: &View, at: Position) -> Result<Option<View>> {
         let segment = &*read.segment;
-        match self.view_next(|chain| chain.successor(segment)) {
+        let behind = match self.view_next(|chain| chain.successor(segment)) {
             Err(truncated @ Error::Truncated { .. }) => {
                 let end = segment.published(read.map())?.at.ordinal;
                 let next = segment.id.first_sequence + u64::from(end);
@@ -407,7 +407,12 @@ impl Log {
                 }
             }
             view => view,
+        };
+        if at.offset > segment.cut() {
+            // since it was read: what follows it now does not follow what was read
+            return Err(Error::CutAway { lsn: segment.lsn(at.offset) });
         }
+        behind
     }
 
     /// What comes before a segment; `None` where the log begins by now.
@@ -463,6 +468,7 @@ impl Log {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::log::Purpose;
 
     #[test]
     fn what_is_cut_away_while_it_is_looked_for_is_told_to_be_so() {
@@ -479,5 +485,21 @@ mod tests {
             },
         );
         assert!(matches!(found, Err(Error::CutAway { lsn }) if lsn == gone), "{found:?}");
+    }
+
+    #[test]
+    fn who_came_to_the_end_of_a_segment_is_told_if_it_is_then_cut_away() {
+        let log = Log::small();
+        let lsns = [8, 8].map(|len| log.append_len(len));
+        log.with_spares(Purpose::Records(log.ring.active()), |chain| log.roll(chain)).unwrap();
+        let (view, mut position) = log.seek(Start::Head).unwrap();
+        while !matches!(view.step(&mut position, u64::MAX), Ok(Step::Complete)) {}
+        for (kept, is_told) in [(lsns[1], false), (lsns[0], true)] {
+            log.truncate_behind(kept, false).unwrap();
+            match log.view_behind(&view, position) {
+                Err(Error::CutAway { .. }) => assert!(is_told, "all that was read is kept"),
+                behind => assert!(!is_told && behind.unwrap().is_some()),
+            }
+        }
     }
 }

@@ -81,7 +81,7 @@ impl Follower {
                 Step::Record(at) if at.kind == Kind::Abandoned => {}
                 Step::Record(at) => return Ok(Some(at)),
                 Step::Tail => return Ok(None),
-                Step::Complete => match self.log.view_behind(&self.view)? {
+                Step::Complete => match self.log.view_behind(&self.view, self.position)? {
                     Some(next) => {
                         self.view = next;
                         self.position = self.position.in_next();

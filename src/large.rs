@@ -107,9 +107,10 @@ impl Log {
         let claim = map.claim(FIRST_CLAIM..behind.offset, 0, base, seed);
         let seal = Seal { next_index: next.index, next_salt: next.salt };
         let end = self.seal(&segment, behind, seal, self.epoch)?;
+        // the spare that is held back from records is among those that are made anew
+        let for_records = !chain.spares.is_empty();
         self.retire_spares(chain);
-        // the spare that is held back is among those that are made anew
-        self.begin_with(chain, next, Predecessor::at(&segment, end), true);
+        self.begin_with(chain, next, Predecessor::at(&segment, end), for_records);
         Ok(claim)
     }
 

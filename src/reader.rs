@@ -228,7 +228,7 @@ impl<'r> Records<'r> {
                 }
                 Step::Tail => return Ok(None),
                 Step::Complete => {
-                    let Some(next) = log.view_behind(view)? else {
+                    let Some(next) = log.view_behind(view, *position)? else {
                         return Ok(None);
                     };
                     *at = Standing::new(self.reader.hold(next), position.in_next());

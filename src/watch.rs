@@ -25,6 +25,9 @@ use crate::storage::{Access, Storage};
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(100);
 
+/// How often it finds out where the log goes on before it asks what time it is.
+const MOST_TURNS: u32 = 8;
+
 /// Follows a log that another process writes, or nobody: hands out what is there, and then
 /// every record as it comes. Made by [`Options::watch`](crate::Options::watch).
 ///
@@ -181,6 +184,7 @@ impl Watch {
 
     /// The next record that is there, copied; `None` if there is none yet.
     fn step(&mut self) -> Result<Option<Place>> {
+        let mut turns = 0;
         loop {
             let Some(at) = &mut self.at else {
                 if self.seek()? {
@@ -202,7 +206,11 @@ impl Watch {
                 }
                 Err(stop) => stop,
             };
-            if !self.follow(stop)? && !self.turn(stop)? {
+            if self.follow(stop)? {
+                continue;
+            }
+            turns += 1; // each may take long, and the caller has a deadline
+            if turns > MOST_TURNS || !self.turn(stop)? {
                 return Ok(None);
             }
         }
@@ -317,11 +325,10 @@ impl Watch {
             at.until = links[mine].end.offset;
             if offset + sealed < at.until {
                 return match at.peek(&mut self.copied)? {
-                    // what follows this file shows that it was durable
-                    Err(stop @ (Stop::Unwritten | Stop::Unreadable(_))) => {
-                        Err(at.file.damaged(offset, recover::damage_at(stop)))
-                    }
-                    Ok(()) | Err(Stop::Sealed(_)) => Ok(true),
+                    Err(Stop::Sealed(seal)) if stop != Stop::Sealed(seal) => Ok(true),
+                    // what follows this file shows that there was more, and that it was durable
+                    Err(stop) => Err(at.file.damaged(offset, recover::damage_at(stop))),
+                    Ok(()) => Ok(true),
                 };
             }
         }
@@ -330,7 +337,9 @@ impl Watch {
         let end = behind.first.begin.predecessor_end;
         if behind.follows(at, end) && here < end {
             at.until = end - at.file.lsn(0);
-            return Ok(true); // there is more in this file, which is held though it is given up
+            if at.peek(&mut self.copied)?.is_ok() {
+                return Ok(true); // there is more in this file, which is held though it is given up
+            }
         }
         self.at = Some(behind);
         if here < end && here < found.head.0 {

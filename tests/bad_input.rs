@@ -500,6 +500,32 @@ fn what_opening_did_not_verify_is_verified_when_it_is_read() {
 }
 
 #[test]
+fn a_record_of_zeros_that_opening_did_not_verify_is_damage_to_all_who_come_to_it() {
+    for len in [4, 16, 512] {
+        let directory = closed_log(3);
+        let path = file(&directory, 1);
+        let at = find(&path, "record 0 4") - 16;
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at as usize..][..len].fill(0);
+        fs::write(&path, bytes).unwrap();
+        let wal = Options::new().verify(Verify::Tail).open(&directory).unwrap();
+        let is_hole = |error: Error| {
+            assert!(
+                matches!(&error, Error::Damaged { path: p, at: byte, damage: Damage::Hole }
+                if *p == path && *byte == at),
+                "{error}"
+            );
+        };
+        let reader = wal.reader();
+        is_hole(reader.iter().find_map(Result::err).expect("a hole is no end"));
+        is_hole(reader.iter().durable().find_map(Result::err).expect("as above"));
+        is_hole(reader.backwards().find_map(Result::err).expect("as above"));
+        is_hole(reader.from_sequence(9).find_map(Result::err).expect("as above"));
+        is_hole(wal.read(mapwal::Lsn::from_u64((1 << 16) + at)).unwrap_err());
+    }
+}
+
+#[test]
 fn a_torn_last_record_is_cut_and_the_report_says_where() {
     let directory = killed_log(2);
     let path = last(&directory);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{SEGMENT, TempDir, append_all, ends, small, texts};
+use common::{SEGMENT, TempDir, append_all, ends, fill, small, texts};
 use mapwal::sim::Disk;
 use mapwal::{Error, Lsn, Options, Wal};
 
@@ -175,4 +175,26 @@ fn what_recovery_mapped_is_let_go_though_nothing_is_appended() {
     };
     until(move || mapped() <= 3); // the last segment and the spares
     assert_eq!(wal.reader().iter().count(), 200);
+}
+
+#[test]
+fn behind_a_large_record_a_full_disk_can_still_be_truncated_and_opened() {
+    let disk = Disk::new();
+    disk.capacity(4 * SEGMENT);
+    let wal = small().spares(1).open_on(&disk).unwrap();
+    let (lsns, _) = fill(&wal, &[1; 500]);
+    let rolls = wal.stats().rolls;
+    // until the segment is used that is held back for this
+    let mut places = lsns[1..].iter();
+    while wal.stats().rolls == rolls {
+        wal.truncate_before(*places.next().unwrap()).unwrap();
+    }
+    disk.capacity(7 * SEGMENT);
+    wal.append(&[2; 90_000]).unwrap();
+    fill(&wal, &[3; 500]);
+    for _ in 0..40 {
+        wal.truncate_before(*places.next().unwrap()).unwrap();
+    }
+    wal.close().unwrap();
+    small().spares(1).open_on(&disk).unwrap();
 }

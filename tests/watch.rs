@@ -6,7 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{SEGMENT, TempDir, append_all, ends, segments, small, snapshot, text};
+use common::{
+    SEGMENT, TempDir, append_all, beside_an_append, ends, segments, small, snapshot, text,
+};
 use mapwal::{Damage, Error, Lsn, Options, Wal, Watch};
 
 const FIRST_FRAME: u64 = 4096;
@@ -260,6 +262,44 @@ fn what_was_cut_away_before_is_not_handed_out() {
     }
     let mut watch = watch(&directory);
     assert_eq!(there(&mut watch), kept);
+}
+
+#[test]
+fn a_truncation_passes_over_an_append_that_does_not_end() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    append_all(&wal, ["one".to_owned()]);
+    let mut watch = watch(&directory);
+    assert_eq!(there(&mut watch), ["one"]);
+    beside_an_append(&wal, b"in the middle", |_| {
+        wal.rotate().unwrap();
+        let behind = wal.append(b"behind").unwrap();
+        wal.truncate_before(behind).unwrap();
+        let error = next(&mut watch).unwrap_err();
+        assert!(
+            matches!(error, Error::Truncated { head, .. } if head == wal.head_lsn()),
+            "{error}"
+        );
+        assert_eq!(there(&mut watch), ["behind"]);
+    });
+}
+
+#[test]
+fn damage_in_what_is_given_up_is_passed_over_and_not_looked_at_for_ever() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let lsns = append_all(&wal, many());
+    wal.sync().unwrap();
+    let mut watch = watch(&directory);
+    next(&mut watch).unwrap();
+    let path = segment_file(&directory, lsns[0].as_u64() / SEGMENT);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[(lsns[9].as_u64() % SEGMENT) as usize + 20] ^= 1;
+    fs::write(path, bytes).unwrap();
+    wal.truncate_before(lsns[298]).unwrap();
+    let error = std::iter::repeat_with(|| next(&mut watch)).find_map(Result::err).unwrap();
+    assert!(matches!(error, Error::Truncated { .. }), "{error}");
+    assert_eq!(next(&mut watch).unwrap().0, lsns[298]);
 }
 
 #[test]

@@ -183,7 +183,13 @@ impl Segment {
         }
         let word = map.load(offset);
         if word == 0 {
-            return Ok(None);
+            let cut = self.cut();
+            // all below a cut was published before it: the word is looked at once more behind that
+            return if offset < cut && cut != u64::MAX && map.load(offset) == 0 {
+                Err(self.damaged(offset, Damage::Hole))
+            } else {
+                Ok(None)
+            };
         }
         let kind = format::kind(word).ok_or_else(|| self.damaged(offset, Damage::Kind))?;
         let size = format::frame_size(format::payload_len(word));
