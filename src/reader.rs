@@ -42,6 +42,32 @@ struct HeldView {
     next: OnceLock<Box<HeldView>>,
 }
 
+impl fmt::Debug for HeldView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.view.fmt(f)
+    }
+}
+
+impl HeldView {
+    /// Holds the view that is read after this one, which is behind it in the list: a log has
+    /// more segments than could be looked through for each.
+    fn hold_next(&self, view: View) -> &HeldView {
+        hold_from(&self.next, view)
+    }
+}
+
+/// The view in this place of a list or behind it, where it is put if it is not there.
+fn hold_from(mut place: &OnceLock<Box<HeldView>>, view: View) -> &HeldView {
+    loop {
+        let held =
+            place.get_or_init(|| Box::new(HeldView { view: view.clone(), next: OnceLock::new() }));
+        if Arc::ptr_eq(&held.view.segment, &view.segment) {
+            return held;
+        }
+        place = &held.next;
+    }
+}
+
 impl Drop for HeldView {
     fn drop(&mut self) {
         // one by one: a log has more segments than a stack has room for
@@ -58,16 +84,8 @@ impl Reader {
     }
 
     /// Holds a view as long as this reader lives.
-    fn hold(&self, view: View) -> &View {
-        let mut place = &self.held;
-        loop {
-            let held = place
-                .get_or_init(|| Box::new(HeldView { view: view.clone(), next: OnceLock::new() }));
-            if Arc::ptr_eq(&held.view.segment, &view.segment) {
-                return &held.view;
-            }
-            place = &held.next;
-        }
+    fn hold(&self, view: View) -> &HeldView {
+        hold_from(&self.held, view)
     }
 
     /// Where reading ends, as an LSN.
@@ -154,14 +172,14 @@ impl<T> At<T> {
 /// Where a forward iterator stands: its segment, that segment's map, and where in it.
 #[derive(Debug)]
 struct Standing<'r> {
-    view: &'r View,
+    held: &'r HeldView,
     map: &'r Map,
     position: Position,
 }
 
 impl<'r> Standing<'r> {
-    fn new(view: &'r View, position: Position) -> Self {
-        Standing { view, map: view.map(), position }
+    fn new(held: &'r HeldView, position: Position) -> Self {
+        Standing { held, map: held.view.map(), position }
     }
 }
 
@@ -218,7 +236,8 @@ impl<'r> Records<'r> {
         let log = &*self.reader.log;
         let Some(at) = self.at.place()? else { return Ok(None) };
         loop {
-            let Standing { view, position, .. } = at;
+            let Standing { held, position, .. } = at;
+            let view = &held.view;
             view.read_ahead(position);
             match view.step(position, self.reader.limit(self.durable_only))? {
                 Step::Record(at) => {
@@ -231,7 +250,7 @@ impl<'r> Records<'r> {
                     let Some(next) = log.view_behind(view, *position)? else {
                         return Ok(None);
                     };
-                    *at = Standing::new(self.reader.hold(next), position.in_next());
+                    *at = Standing::new(held.hold_next(next), position.in_next());
                 }
             }
         }
@@ -243,9 +262,9 @@ impl<'r> Iterator for Records<'r> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if let At::Place(Standing { view, map, position }) = &mut self.at {
+        if let At::Place(Standing { held, map, position }) = &mut self.at {
             if let Some(record) =
-                view.record_at_once(map, position, self.reader.limit(self.durable_only))
+                held.view.record_at_once(map, position, self.reader.limit(self.durable_only))
             {
                 return Some(Ok(record));
             }
@@ -279,7 +298,7 @@ impl<'r> Records<'r> {
 pub struct Backwards<'r> {
     reader: &'r Reader,
     /// Records before this offset are still to come.
-    at: At<(&'r View, u64)>,
+    at: At<(&'r HeldView, u64)>,
     /// Those of the current block, nearest last.
     block: Vec<RecordAt>,
 }
@@ -293,8 +312,9 @@ impl fmt::Debug for Backwards<'_> {
 impl<'r> Backwards<'r> {
     fn step(&mut self) -> Result<Option<Record<'r>>> {
         let log = &*self.reader.log;
-        let Some((view, offset)) = self.at.place()? else { return Ok(None) };
+        let Some((held, offset)) = self.at.place()? else { return Ok(None) };
         loop {
+            let mut view = &held.view;
             if let Some(at) = self.block.pop() {
                 if view.segment.lsn(at.offset) < log.head() {
                     return Ok(None);
@@ -303,7 +323,8 @@ impl<'r> Backwards<'r> {
             }
             if *offset <= FIRST_FRAME {
                 let Some(before) = log.view_before(&view.segment)? else { return Ok(None) };
-                *view = self.reader.hold(before);
+                *held = held.hold_next(before);
+                view = &held.view;
                 *offset = view.segment.published(view.map())?.at.offset;
             }
             let block = view.segment.block_before(view.map(), *offset)?;
