@@ -29,10 +29,14 @@ fn says(command: &str, directory: &Path, options: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8(said).unwrap())
 }
 
+fn record(i: usize) -> String {
+    format!("record {i} {}", "x".repeat(500))
+}
+
 /// A closed log of several segments, and where its records are.
 fn log(directory: &TempDir) -> Vec<Lsn> {
     let wal = small().open(directory).unwrap();
-    let lsns = append_all(&wal, (0..300).map(|i| format!("record {i} {}", "x".repeat(500))));
+    let lsns = append_all(&wal, (0..300).map(record));
     wal.close().unwrap();
     assert!(segments(directory).len() > 2);
     lsns
@@ -163,6 +167,11 @@ fn damage_is_told_with_file_and_byte_and_the_rest_is_salvaged() {
         let offset = lsns[40].as_u64() % SEGMENT;
         assert!(said.contains(&format!("is damaged at byte {offset}")), "{said}");
     }
+    let (_, said) = says("inspect", &directory, &[]);
+    let bytes: usize = (0..300).filter(|&i| i != 40).map(|i| record(i).len()).sum();
+    let intact = format!("intact     299 records of {bytes} bytes, {} to {}", lsns[0], lsns[299]);
+    assert!(said.starts_with(&intact), "{said}");
+    assert!(said.contains("are left out"), "{said}");
     let (code, said) = says("dump", &directory, &[]);
     assert_eq!((code, said.lines().count()), (DAMAGE, 300), "299 records, and what is left out");
 

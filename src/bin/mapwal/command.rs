@@ -11,7 +11,8 @@ use std::time::Duration;
 use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged, Verify};
 
 const USAGE: &str = "\
-mapwal inspect DIR                 what opening would find: how the log ended, and its segments
+mapwal inspect DIR                 what opening would find: how the log ended, and its segments; of a log that is
+                                   refused, what is intact and what is not
 mapwal verify DIR                  whether all is intact that the log can prove to have been durable
 mapwal dump DIR [OPTION...]        the records: place, number, length, and what is printable of them
     --from LSN  --to LSN           those at or above, and below, a place
@@ -142,7 +143,16 @@ fn number(text: &str) -> Result<u64> {
 }
 
 fn inspect(directory: &Path) -> Result<Found> {
-    let Some(report) = Options::new().inspect(directory)? else { return say("no log") };
+    let report = match Options::new().inspect(directory) {
+        Ok(Some(report)) => report,
+        Ok(None) => return say("no log"),
+        Err(error) => {
+            if is_damage(&error) {
+                say_what_is_intact(directory)?;
+            }
+            return Err(error.into());
+        }
+    };
     let mut out = io::stdout().lock();
     writeln!(out, "ended      {}", ending(&report))?;
     writeln!(out, "head       {}", report.head)?;
@@ -159,6 +169,23 @@ fn inspect(directory: &Path) -> Result<Found> {
         writeln!(out, "  {}  counts for nothing: opening removes it", path.display())?;
     }
     Ok(Found::Sound)
+}
+
+/// Says what can be told of a log that is refused: the records that are intact, and the parts that
+/// are not.
+fn say_what_is_intact(directory: &Path) -> Result<()> {
+    let (mut first, mut last, mut bytes) = (None, Lsn::NONE, 0);
+    let salvaged = Options::new().salvage(directory, |lsn, _, data| {
+        (first, last) = (first.or(Some(lsn)), lsn);
+        bytes += data.len();
+    })?;
+    let records = salvaged.records;
+    say(&match first {
+        Some(first) => format!("intact     {records} records of {bytes} bytes, {first} to {last}"),
+        None => "intact     no record".to_owned(),
+    })?;
+    left_out(&salvaged);
+    Ok(())
 }
 
 fn verify(directory: &Path) -> Result<Found> {
@@ -299,7 +326,10 @@ fn follow(directory: &Path, options: &Dump) -> Result<Found> {
 fn left_out(salvaged: &Salvaged) -> Found {
     for skipped in &salvaged.skipped {
         let (from, to, path) = (skipped.from, skipped.to, skipped.path.display());
-        let why = with_causes(&skipped.cause);
+        let why = match &skipped.cause {
+            Error::Damaged { damage, .. } => damage.to_string(),
+            cause => with_causes(cause),
+        };
         match skipped.cause {
             Error::Missing { .. } => eprintln!("mapwal: {why}"),
             _ => eprintln!("mapwal: bytes {from} to {to} of {path} are left out: {why}"),
