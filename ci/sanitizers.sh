@@ -17,8 +17,11 @@ export RUSTC_BOOTSTRAP=1 # `-Z` on a stable toolchain
 
 echo 'address:'
 # what is handed to a child lives in the parent: `kill` and `process` are about processes
-RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$target/address MAPWAL_IMAGES=5000 \
-  cargo test --locked --quiet --release --lib --bins --tests --examples --target $triple
+(
+  export RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$target/address MAPWAL_IMAGES=5000
+  cargo build --locked --quiet --release --examples --target $triple # which tests run
+  cargo test --locked --quiet --release --lib --tests --target $triple
+)
 
 ci/debian-rust.sh "$tools" newest sources || {
   echo 'skipped: no thread sanitizer without a standard library for it'

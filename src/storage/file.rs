@@ -96,9 +96,13 @@ impl Storage for Directory {
         let mut files = Vec::new();
         for entry in entries {
             let Ok(name) = entry?.file_name().into_string() else { continue };
+            let path = self.path(&name);
+            let is_gone = |error: io::Error| error.kind() == ErrorKind::NotFound;
             // followed: a segment may have been moved, and a link left in its place
-            let metadata = match fs::metadata(self.path(&name)) {
+            let metadata = match fs::metadata(&path) {
                 Err(_) if file_index(&name).is_none() => continue,
+                // since it was listed: somebody writes the log
+                Err(_) if fs::symlink_metadata(&path).is_err_and(is_gone) => continue,
                 metadata => metadata?,
             };
             if metadata.is_file() {
@@ -252,6 +256,29 @@ pub(super) mod tests {
         let mut list = directory.list().unwrap();
         list.sort_unstable();
         assert_eq!(list, [(name.clone(), 3), ("elsewhere".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn a_segment_that_goes_while_it_is_listed_is_no_error() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let place = Place::new("going");
+        let directory = place.directory();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let names = (1..).map(crate::format::file_name);
+                for path in names.map(|name| place.0.join(name)) {
+                    fs::write(&path, b"123").unwrap();
+                    fs::remove_file(&path).unwrap();
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            let failed = (0..20_000).filter(|_| directory.list().is_err()).count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(failed, 0);
+        });
     }
 
     #[test]
