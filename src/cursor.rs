@@ -1,5 +1,4 @@
-//! Walking in order: from a position to the next record, and from an LSN or a
-//! number to a position.
+//! Walking in order: from a position to the next record.
 //!
 //! A position is a segment and an offset. Each frame says where the next one is.
 
@@ -11,7 +10,7 @@ use crate::format::{self, FIRST_FRAME, FrameHeader, Kind, Reason, Unchecked};
 use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::map::Map;
-use crate::record::{OwnedRecord, Record, RecordAt, View};
+use crate::record::{Record, RecordAt, View};
 use crate::scan::{self, Content};
 use crate::segment::Segment;
 use crate::sync::{Arc, lock};
@@ -35,14 +34,6 @@ pub(crate) struct Position {
     from: u64,
 }
 
-/// Where reading begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Start {
-    Head,
-    Tail,
-    At(Lsn),
-}
-
 /// What reading at a position found.
 pub(crate) enum Step {
     Record(RecordAt),
@@ -60,6 +51,11 @@ impl Position {
 
     pub(crate) fn unverified(self) -> Self {
         Position { verify: false, ..self }
+    }
+
+    /// The same, but for records before the offset `from`, which are passed over.
+    pub(crate) fn passing_over(self, from: u64) -> Self {
+        Position { from, ..self }
     }
 
     pub(crate) fn offset(self) -> u64 {
@@ -223,51 +219,7 @@ fn verified(segment: &Segment, bytes: &[u8], at: u64, epoch: u32) -> Result<u32>
 }
 
 impl Log {
-    /// The record, or abandoned claim, whose frame begins at `offset`: verified.
-    pub(crate) fn record_at(
-        &self,
-        segment: &Segment,
-        map: &Map,
-        offset: u64,
-    ) -> Result<Option<RecordAt>> {
-        let possible = offset >= FIRST_FRAME && offset % format::ALIGN == 0;
-        if !possible || offset >= segment.cut() {
-            return Ok(None);
-        }
-        // Not a place that was walked to: whatever stands there counts only if it is
-        // an intact frame of this very place, which is a matter of its check. Behind
-        // what was walked others may be writing.
-        let walked = segment.walked_beyond(map, offset)?;
-        let Some(bytes) = segment.frame_below(map, offset, walked) else {
-            return self.damaged_or_none(segment, map, offset, walked);
-        };
-        let epoch = segment.epoch_at(map, offset)?;
-        let scan::Found::Frame(frame) = segment.id.life.read(bytes, offset, epoch) else {
-            return self.damaged_or_none(segment, map, offset, walked);
-        };
-        Ok(frame.kind.counts().then_some(RecordAt {
-            kind: frame.kind,
-            offset,
-            ordinal: frame.tag.ordinal(),
-            payload_len: frame.payload.len() as u32,
-        }))
-    }
-
-    /// A place without an intact frame: damage if a frame begins there, else nothing.
-    fn damaged_or_none(
-        &self,
-        segment: &Segment,
-        map: &Map,
-        offset: u64,
-        walked: u64,
-    ) -> Result<Option<RecordAt>> {
-        match offset < walked && segment.starts_frame(map, offset)? {
-            true => Err(segment.damaged(offset, Damage::Check)),
-            false => Ok(None),
-        }
-    }
-
-    fn view(&self, segment: &Arc<Segment>) -> Result<View> {
+    pub(crate) fn view(&self, segment: &Arc<Segment>) -> Result<View> {
         Ok(View { segment: segment.clone(), region: segment.region(&*self.storage)? })
     }
 
@@ -275,122 +227,6 @@ impl Log {
         let epoch = view.segment.epoch_at(view.map(), offset)?;
         let seed = format::seed(view.segment.id.life.salt, epoch);
         Ok(Position { offset, epoch, seed, verify: true, verified_to: 0, present: 0, from: 0 })
-    }
-
-    /// Calls `read` with what `choose` finds under the chain lock, outside of it: files
-    /// are mapped and walked there. Chooses again if that was given up or cut away meanwhile.
-    fn read_in<T>(
-        &self,
-        choose: impl Fn(&mut Chain) -> Result<(Arc<Segment>, u64)>,
-        read: impl Fn(&Arc<Segment>, u64) -> Result<T>,
-    ) -> Result<T> {
-        let (mut segment, mut number) = choose(&mut lock(&self.chain))?;
-        loop {
-            let error = match read(&segment, number) {
-                Err(error @ (Error::Io { .. } | Error::NotARecord { .. })) => error,
-                done => return done,
-            };
-            let again = choose(&mut lock(&self.chain))?;
-            if Arc::ptr_eq(&again.0, &segment) {
-                return Err(error);
-            }
-            (segment, number) = again;
-        }
-    }
-
-    /// The view and the position to read from: a frame, or the tail. Behind what can be
-    /// walked to yet, the last place that can, from where records are passed over.
-    pub(crate) fn seek(&self, from: Start) -> Result<(View, Position)> {
-        self.read_in(
-            |chain| {
-                let lsn = match from {
-                    Start::Head => chain.head,
-                    Start::Tail => self.tail(chain),
-                    Start::At(lsn) => lsn,
-                };
-                let (segment, offset) = self.find(chain, lsn)?;
-                // the head may be where a segment begins
-                Ok((segment, if lsn == chain.head { offset.max(FIRST_FRAME) } else { offset }))
-            },
-            |segment, offset| {
-                let view = self.view(segment)?;
-                let map = view.map();
-                let published = segment.published(map)?;
-                let walked = published.at.offset;
-                if offset > walked && !published.complete {
-                    let position = self.position(&view, walked)?;
-                    return Ok((view, Position { from: offset, ..position }));
-                }
-                let lsn = segment.lsn(offset);
-                if segment.boundary_at(map, offset)?.is_none() {
-                    if lsn == self.head() {
-                        // opening did not verify it
-                        return Err(segment.damaged(offset, Damage::Head(lsn)));
-                    }
-                    if self.record_at(segment, map, offset)?.is_none() {
-                        return Err(Error::NotARecord { lsn });
-                    }
-                }
-                let position = self.position(&view, offset)?;
-                Ok((view, position))
-            },
-        )
-    }
-
-    /// The same for a sequence number.
-    pub(crate) fn seek_sequence(&self, sequence: u64) -> Result<(View, Position)> {
-        self.read_in(
-            |chain| {
-                // several segments begin with one number if those before are empty: the last
-                let live = &chain.live;
-                let after = live.partition_point(|live| live.id.first_sequence <= sequence);
-                Ok((live[after.saturating_sub(1)].clone(), live[0].id.first_sequence))
-            },
-            |segment, first| {
-                let view = self.view(segment)?;
-                let published = segment.published(view.map())?;
-                let next = segment.id.first_sequence + published.at.ordinal as u64;
-                let no_such = Error::NoSuchSequence { sequence, first, next };
-                if sequence < segment.id.first_sequence || sequence > next {
-                    return Err(no_such);
-                }
-                let ordinal = (sequence - segment.id.first_sequence) as u32;
-                let block = segment.block_of(view.map(), ordinal)?;
-                let mut position = self.position(&view, block.offset)?.unverified();
-                let limit = segment.lsn(published.at.offset).0;
-                let offset = loop {
-                    let before = position.offset;
-                    match view.step(&mut position, limit)? {
-                        Step::Record(at) if at.ordinal == ordinal => break at.offset,
-                        Step::Record(_) => {}
-                        Step::Complete | Step::Tail => break before.min(published.at.offset),
-                    }
-                };
-                if segment.lsn(offset) < self.head() && sequence < next {
-                    return Err(no_such);
-                }
-                let position = self.position(&view, offset)?;
-                Ok((view, position))
-            },
-        )
-    }
-
-    /// `start`, or the end of what is published if that is before it: in an earlier
-    /// segment someone may be in the middle of an append.
-    pub(crate) fn published_before(&self, start: (View, u64)) -> Result<(View, u64)> {
-        let earlier = {
-            let chain = lock(&self.chain);
-            let mut segments = chain.from(Lsn(self.commit.durable()));
-            segments.retain(|segment| segment.id.index < start.0.segment.id.index);
-            segments.iter().map(|segment| self.view(segment)).collect::<Result<Vec<_>>>()?
-        };
-        for view in earlier {
-            let published = view.segment.published(view.map())?;
-            if !published.complete {
-                return Ok((view, published.at.offset));
-            }
-        }
-        Ok(start)
     }
 
     /// What follows a segment that was read to its end, which is `at`: also where that was given
@@ -441,51 +277,11 @@ impl Log {
     }
 }
 
-impl Log {
-    /// The record at `lsn`, by itself.
-    pub(crate) fn read(&self, lsn: Lsn) -> Result<OwnedRecord> {
-        self.read_in(
-            |chain| self.find(chain, lsn),
-            |segment, offset| {
-                let view = self.view(segment)?;
-                let published = segment.published(view.map())?;
-                match self.record_at(segment, view.map(), offset)? {
-                    Some(at) if at.kind == Kind::Abandoned => Err(Error::Abandoned { lsn }),
-                    Some(at) => Ok(OwnedRecord::new(view, at)),
-                    None => {
-                        let behind = !published.complete && published.at.offset <= offset;
-                        Err(match behind && lsn < self.next_lsn() {
-                            true => Error::UnderWay { lsn },
-                            false => Error::NotARecord { lsn },
-                        })
-                    }
-                }
-            },
-        )
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::log::Purpose;
-
-    #[test]
-    fn what_is_cut_away_while_it_is_looked_for_is_told_to_be_so() {
-        let log = Log::small();
-        let (kept, gone) = (log.append_len(8), log.append_len(8));
-        let found = log.read_in(
-            |chain| log.find(chain, gone),
-            |segment, offset| {
-                log.truncate_behind(kept, false)?;
-                match log.record_at(segment, segment.region(&*log.storage)?.map(), offset)? {
-                    Some(_) => Ok(()),
-                    None => Err(Error::NotARecord { lsn: gone }),
-                }
-            },
-        );
-        assert!(matches!(found, Err(Error::CutAway { lsn }) if lsn == gone), "{found:?}");
-    }
+    use crate::seek::Start;
 
     #[test]
     fn who_came_to_the_end_of_a_segment_is_told_if_it_is_then_cut_away() {

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cursor::{Position, Start, Step};
+use crate::cursor::{Position, Step};
 use crate::error::{Error, Result};
 use crate::format::Kind;
 use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::record::{Record, RecordAt, View};
+use crate::seek::Start;
 use crate::sync::{Arc, Backoff, lock};
 
 /// Reads the log in order and waits for what comes: a live tail. Holds the mapping

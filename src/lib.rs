@@ -62,6 +62,7 @@ mod ring;
 mod roll;
 mod salvage;
 mod scan;
+mod seek;
 mod segment;
 mod stats;
 mod storage;

@@ -280,3 +280,22 @@ impl Purpose {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_a_file_is_made_the_memory_of_every_full_segment_is_given_back() {
+        let log = Log::small();
+        for _ in 0..3 {
+            log.append_len(8);
+            log.with_spares(Purpose::State, |chain| log.roll(chain)).unwrap();
+        }
+        lock(&log.chain).spares.clear();
+        log.make_spare(Purpose::State).unwrap();
+        let chain = lock(&log.chain);
+        let last_full = chain.live[chain.live.len() - 2].id.index;
+        assert_eq!(chain.loaded_from, last_full + 1);
+    }
+}

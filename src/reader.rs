@@ -9,13 +9,14 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::OnceLock;
 
-use crate::cursor::{Position, Start, Step};
+use crate::cursor::{Position, Step};
 use crate::error::{Error, Result};
 use crate::format::{FIRST_FRAME, Kind};
 use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::map::Map;
 use crate::record::{Record, RecordAt, View};
+use crate::seek::Start;
 use crate::sync::Arc;
 
 /// Where reading starts: holds the mappings of all segments that were read through

@@ -34,6 +34,7 @@ pub(crate) struct Counters {
 impl Counters {
     /// As they are now, of a log whose files have `size` bytes.
     pub(crate) fn stats(&self, size: u64) -> Stats {
+        // Relaxed, here and in `count`: pairs with nothing, each is a number by itself
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             overtaken: number(&self.overtaken),

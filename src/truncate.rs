@@ -1,13 +1,13 @@
 //! Giving up records at both ends.
 
 use crate::chain::Chain;
-use crate::cursor::Start;
 use crate::error::{Error, Result};
 use crate::format::{FIRST_FRAME, Kind, Reason};
 use crate::log::{Log, Purpose};
 use crate::lsn::Lsn;
 use crate::roll::Predecessor;
 use crate::scan::Place;
+use crate::seek::Start;
 use crate::segment::Segment;
 use crate::sync::{Arc, Ordering, lock};
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
-use crate::cursor::Start;
 use crate::error::{Error, Result};
 use crate::follow::Follower;
 use crate::format::{self, ALIGN, Kind};
@@ -14,6 +13,7 @@ use crate::options::Options;
 use crate::reader::{Reader, Records};
 use crate::record::{OwnedRecord, Record};
 use crate::recover::Recovery;
+use crate::seek::Start;
 use crate::segment::{self, Building};
 use crate::stats::Stats;
 use crate::sync::{Arc, Ordering, lock};

@@ -47,7 +47,7 @@ pub struct Watch {
     at: Option<At>,
     copied: Copied,
     /// Where files end that another one follows, as far as that was known when the directory was
-    /// last looked at: index, salt, and the offset of the end.
+    /// last looked at: index, salt, and the offset of the end; by index.
     ends: Vec<(u64, u64, u64)>,
     /// Where the last record ends that was handed out.
     handed_out: Lsn,
@@ -387,8 +387,8 @@ impl Watch {
             return Ok(None);
         }
         let (index, salt) = (file.header.index, file.header.salt);
-        let known = self.ends.iter().find(|end| (end.0, end.1) == (index, salt));
-        let until = known.map_or(u64::MAX, |&(_, _, end)| end);
+        let known = self.ends.binary_search_by_key(&(index, salt), |end| (end.0, end.1));
+        let until = known.map_or(u64::MAX, |i| self.ends[i].2);
         Ok(Some(At::begin(file, first, region, until)))
     }
 }

@@ -287,14 +287,15 @@ fn a_truncation_passes_over_an_append_that_does_not_end() {
 #[test]
 fn damage_in_what_is_given_up_is_passed_over_and_not_looked_at_for_ever() {
     let directory = TempDir::new();
-    let wal = small().open(&directory).unwrap();
+    const SIZE: u64 = 256 << 10; // more than is copied at a time
+    let wal = Options::new().segment_size(SIZE).open(&directory).unwrap();
     let lsns = append_all(&wal, many());
     wal.sync().unwrap();
     let mut watch = watch(&directory);
     next(&mut watch).unwrap();
-    let path = segment_file(&directory, lsns[0].as_u64() / SEGMENT);
+    let path = segment_file(&directory, lsns[100].as_u64() / SIZE);
     let mut bytes = fs::read(&path).unwrap();
-    bytes[(lsns[9].as_u64() % SEGMENT) as usize + 20] ^= 1;
+    bytes[(lsns[100].as_u64() % SIZE) as usize + 20] ^= 1;
     fs::write(path, bytes).unwrap();
     wal.truncate_before(lsns[298]).unwrap();
     let error = std::iter::repeat_with(|| next(&mut watch)).find_map(Result::err).unwrap();

@@ -270,6 +270,7 @@ pub(super) mod tests {
                 for path in names.map(|name| place.0.join(name)) {
                     fs::write(&path, b"123").unwrap();
                     fs::remove_file(&path).unwrap();
+                    // Relaxed, here and below: nothing is handed over with it
                     if done.load(Ordering::Relaxed) {
                         break;
                     }

@@ -3,13 +3,13 @@
 use super::builder::damaged;
 use super::*;
 use crate::Error;
-use crate::cursor::Start;
 use crate::error::Damage;
 use crate::format::{self, FIRST_FRAME};
 use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::recover::{Directory, Verify, recover};
+use crate::seek::Start;
 
 /// A log of two segments, with something of everything, whose last frame names `head`; and the
 /// places between its frames and batches. What is before the second segment was durable.
