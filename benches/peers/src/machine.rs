@@ -12,7 +12,9 @@ pub fn describe(dir: &Path) -> Vec<(&'static str, String)> {
     let memory_gib = memory_kib.parse::<f64>().unwrap_or(0.0) / f64::from(1 << 20);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     vec![
-        ("date", date()),
+        ("date", answer("date", &["-u", "+%F"])),
+        ("mapwal", answer("git", &["describe", "--always", "--dirty", "--abbrev=12"])),
+        ("Rust", answer("rustc", &["--version"])),
         ("CPU", field("/proc/cpuinfo", "model name")),
         ("cores", cores.to_string()),
         ("memory", format!("{memory_gib:.0} GiB")),
@@ -41,9 +43,11 @@ fn field(path: &str, name: &str) -> String {
     line.and_then(|line| line.split_once(':')).map_or("not told".into(), |(_, v)| v.trim().into())
 }
 
-fn date() -> String {
-    let date = Command::new("date").args(["-u", "+%F"]).output();
-    date.map_or("not told".into(), |out| String::from_utf8_lossy(&out.stdout).trim().into())
+/// What a program prints, in this package's directory.
+fn answer(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let told = output.ok().filter(|output| output.status.success());
+    told.map_or("not told".into(), |out| String::from_utf8_lossy(&out.stdout).trim().into())
 }
 
 /// Its type and how it is mounted.

@@ -6,7 +6,7 @@ use crate::logs::{CONTENDERS, Role};
 use crate::measure::median;
 use crate::outcome::{Results, Rounds};
 use crate::tables::{bounds, digits, show, table};
-use crate::workloads::{Unit, memory, sustained};
+use crate::workloads::{Unit, latency, memory, sustained};
 
 /// What was found.
 struct Figure {
@@ -185,13 +185,16 @@ fn best(
     Some(ratios(results, workload, case, number, name)?.noting(name))
 }
 
-/// p99.9 beside the lowest of a peer's.
+/// p99.9 beside the lowest of a peer's, if the appends came as fast as they should.
 fn tail(results: &Results, workload: &'static str, case: &str) -> Option<Figure> {
     const QUANTILE: f64 = 0.999;
     let (name, rounds, _) = all(results, workload, case, Role::Peer)
         .filter_map(|(name, rounds)| Some((name, rounds, rounds.latency()?)))
         .min_by_key(|(_, _, latency)| latency.value_at_quantile(QUANTILE))?;
-    Some(latencies(own(results, workload, case)?, rounds, QUANTILE)?.noting(name))
+    let own = own(results, workload, case)?;
+    let slowest = bounds(&own.numbers("rate")).0;
+    let figure = latencies(own, rounds, QUANTILE)?.noting(name);
+    Some(Figure { void: slowest < latency::PACE as f64 * NEARLY, ..figure })
 }
 
 /// The targets that the run can tell of; of a whole run all.
@@ -266,6 +269,7 @@ fn unmeasured(target: &Target) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::histogram;
     use crate::outcome::Outcome;
     use crate::workloads::{self, Case};
 
@@ -276,10 +280,23 @@ mod tests {
         section(&results, false)
     }
 
+    fn paced_at(rate: f64) -> String {
+        let mut results = Results::default();
+        for (log, nanos) in [("mapwal", 5), ("seglog", 100)] {
+            let mut latency = histogram();
+            latency.record(nanos).unwrap();
+            let outcome = Outcome::default().with("rate", rate).with_latency(latency);
+            results.add("latency", PACED, log, 1, outcome);
+        }
+        section(&results, false)
+    }
+
     #[test]
     fn what_was_written_too_slowly_is_not_judged() {
         assert!(memory_at(1e9).contains("| reached |"));
         assert!(memory_at(0.5e9).contains("| **not judged** |"));
+        assert!(paced_at(499e3).contains("| reached |"));
+        assert!(paced_at(400e3).contains("| **not judged** |"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub const COMMIT: Workload = Workload {
 pub const GROUP: Workload = Workload {
     name: "group",
     title: "Commit by many threads",
-    text: "The same by several threads at once.",
+    text: "The same by several threads at once. Flushes are as the log counts them, where it does.",
     cases: |quick| {
         let threads: &[usize] = if quick { &[8] } else { &[8, 32, 128] };
         threads.iter().map(|threads| case(*threads, 3, quick)).collect()
@@ -47,8 +47,11 @@ const COLUMNS_COMMIT: &[Column] = &[
     column("rate", "commits/s", Unit::PerSecond),
     column("device_bytes", "to the device, each", Unit::Bytes),
 ];
-const COLUMNS_GROUP: &[Column] =
-    &[column("rate", "commits/s", Unit::PerSecond), column("flushes", "flushes", Unit::Count)];
+const COLUMNS_GROUP: &[Column] = &[
+    column("rate", "commits/s", Unit::PerSecond),
+    column("device_bytes", "to the device, each", Unit::Bytes),
+    column("flushes", "flushes", Unit::Count),
+];
 
 fn case(threads: usize, rounds: usize, quick: bool) -> Case {
     Case {

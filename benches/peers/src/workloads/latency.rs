@@ -10,14 +10,18 @@ use crate::measure::{histogram, nanos, wait_until};
 use crate::outcome::Outcome;
 use crate::payload::{Checker, Source};
 
+/// Appends due in a second.
+pub const PACE: u64 = 500_000;
+
 pub const LATENCY: Workload = Workload {
     name: "latency",
     title: "Append latency, paced",
     text: "One thread appends 256 B at 500,000 a second (128 MB/s), each when it is due. The \
-        latency is from the call to the return. An append that is late because one before it \
-        took long is counted as late, and its waiting is not in its latency. Nobody syncs.",
-    cases: |quick| vec![paced("256 B, 500,000/s", 500_000, 64 * MIB, quick)],
-    columns: &[RATE, LATE, column("overtaken", "overtook preparation", Unit::Count)],
+        latency is from the call to the return: an append that is late because one before it \
+        took long is counted as late. What its caller waited in all, since it was due, is the \
+        column beside that. Nobody syncs.",
+    cases: |quick| vec![paced("256 B, 500,000/s", PACE, 64 * MIB, quick)],
+    columns: &[RATE, LATE, SINCE_DUE, column("overtaken", "overtook preparation", Unit::Count)],
     ..WORKLOAD
 };
 
@@ -32,6 +36,7 @@ pub const LATENCY_SYNCED: Workload = Workload {
     columns: &[
         RATE,
         LATE,
+        SINCE_DUE,
         column("syncs", "syncs", Unit::PerSecond),
         column("records_a_sync", "records a sync", Unit::Count),
     ],
@@ -46,7 +51,7 @@ pub const ROLLS: Workload = Workload {
         Rolls are as the log counts them, where it does. Nobody syncs.",
     cases: |quick| vec![paced("256 B, 50,000/s, segments of 1 MiB", 50_000, MIB, quick)],
     takes: |case, contender| appenders(case, contender) && contender.segments,
-    columns: &[RATE, LATE, column("rolls", "rolls", Unit::Count)],
+    columns: &[RATE, LATE, SINCE_DUE, column("rolls", "rolls", Unit::Count)],
     ..WORKLOAD
 };
 
@@ -63,6 +68,7 @@ const WORKLOAD: Workload = Workload {
 
 const RATE: Column = column("rate", "records/s", Unit::PerSecond);
 const LATE: Column = column("late", "late", Unit::Count);
+const SINCE_DUE: Column = column("since_due", "p99.9 since due", Unit::Nanos);
 
 /// Syncs due, beside the appends.
 const SYNC_EVERY: Duration = Duration::from_millis(1);
@@ -139,7 +145,7 @@ fn syncs<L: Log>(log: &L, appended: &AtomicU64, over: &AtomicBool) -> f64 {
 /// Appends at the case's rate until its time is over.
 fn pace(case: &Case, source: &mut Source, mut append: impl FnMut(&[u8])) -> Outcome {
     let interval = Duration::from_secs(1) / case.rate as u32;
-    let mut latency = histogram();
+    let (mut latency, mut since_due) = (histogram(), histogram());
     let mut late = 0u64;
     let began = Instant::now();
     let (mut due, end) = (began, began + case.time);
@@ -151,11 +157,16 @@ fn pace(case: &Case, source: &mut Source, mut append: impl FnMut(&[u8])) -> Outc
         append(source.record());
         let after = Instant::now();
         latency.saturating_record(nanos(after - before));
+        since_due.saturating_record(nanos(after - due));
         late += u64::from(before - due >= interval);
         due += interval;
     }
     let rate = source.count() as f64 / began.elapsed().as_secs_f64();
-    Outcome::default().with("rate", rate).with("late", late as f64).with_latency(latency)
+    Outcome::default()
+        .with("rate", rate)
+        .with("late", late as f64)
+        .with("since_due", since_due.value_at_quantile(0.999) as f64)
+        .with_latency(latency)
 }
 
 #[cfg(test)]
