@@ -7,7 +7,7 @@
 use crate::chain::{Chain, Spare};
 use crate::error::Result;
 use crate::format::{self, RESERVE, Seal};
-use crate::log::{Log, Purpose};
+use crate::log::{HELD_BACK, Log};
 use crate::lsn::{Lsn, SegmentSize};
 use crate::map::{Claim, Map};
 use crate::roll::{FIRST_CLAIM, Predecessor};
@@ -66,7 +66,7 @@ impl Log {
         let needed = (u64::from(slots) + 1).saturating_mul(self.size.bytes());
         if self.check_size(&lock(&self.chain), needed).is_err() {
             // spares below the file follow nothing soon
-            self.remove_spares(Purpose::Records(0).held_back(), making)?;
+            self.remove_spares(HELD_BACK, making)?;
         }
         let chain = &mut *lock(&self.chain);
         self.check_size(chain, needed)?;

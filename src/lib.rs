@@ -36,6 +36,7 @@
 // The models of `tests/loom.rs` are made of the modules that they drive.
 #![cfg(not(loom))]
 
+mod batch;
 mod chain;
 mod commit;
 mod cursor;
@@ -77,6 +78,7 @@ mod wal;
 mod watch;
 mod worker;
 
+pub use batch::Batch;
 pub use error::{Damage, Error, Result};
 pub use follow::Follower;
 pub use lsn::Lsn;

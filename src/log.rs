@@ -97,12 +97,26 @@ impl Drop for After<'_> {
     }
 }
 
-/// What a new segment is for: the last spare is not for records.
+/// Spares that are not for records: a truncation or an opening needs one where the last segment
+/// has no room for a state.
+pub(crate) const HELD_BACK: usize = 1;
+
+/// What a new segment is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Purpose {
     /// A claim that this seat refused.
     Records(u64),
     State,
+}
+
+impl Purpose {
+    /// The spares that are not for this purpose.
+    pub(crate) fn held_back(self) -> usize {
+        match self {
+            Purpose::Records(_) => HELD_BACK,
+            Purpose::State => 0,
+        }
+    }
 }
 
 thread_local! {

@@ -271,16 +271,6 @@ impl Log {
     }
 }
 
-impl Purpose {
-    /// The spares that are not for this purpose.
-    pub(crate) fn held_back(self) -> usize {
-        match self {
-            Purpose::Records(_) => 1,
-            Purpose::State => 0,
-        }
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

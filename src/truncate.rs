@@ -3,7 +3,7 @@
 use crate::chain::Chain;
 use crate::error::{Error, Result};
 use crate::format::{FIRST_FRAME, Kind, Reason};
-use crate::log::{Log, Purpose};
+use crate::log::{HELD_BACK, Log, Purpose};
 use crate::lsn::Lsn;
 use crate::roll::Predecessor;
 use crate::scan::Place;
@@ -97,7 +97,7 @@ impl Log {
         let from = chain.active().lsn(0).0.max(self.commit.durable());
         lsn.0.saturating_sub(from) > WORTH
             && lsn == self.tail(chain)
-            && chain.spares.len() > Purpose::Records(0).held_back()
+            && chain.spares.len() > HELD_BACK
             && self.ring.next_is_free()
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
+use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::follow::Follower;
 use crate::format::{self, ALIGN, Kind};
@@ -116,17 +117,15 @@ impl Wal {
     }
 
     /// Adds records that belong together: after a crash all of them are in the log,
-    /// or none. Returns where the last one is: when that is durable, all are.
+    /// or none. When one is durable, all are. Costs one [`append`](Self::append) of them all.
     ///
     /// # Errors
     ///
     /// As [`append`](Self::append), with [`Error::TooLarge`] also for a batch that is
     /// larger than a file may be; [`Error::EmptyBatch`]. None of the records is then in
     /// the log.
-    pub fn append_batch(&self, records: &[&[u8]]) -> Result<Lsn> {
-        if records.is_empty() {
-            return Err(Error::EmptyBatch);
-        }
+    pub fn append_batch<'r>(&self, records: &'r [&'r [u8]]) -> Result<Batch<'r>> {
+        let Some(last) = records.last() else { return Err(Error::EmptyBatch) };
         let (mut size, mut len) = (0, 0);
         for record in records {
             size += self.frame_size(record.len())?;
@@ -138,9 +137,11 @@ impl Wal {
             let max = self.log.largest_claim.saturating_sub(added);
             return Err(Error::TooLarge { len, max });
         }
-        self.log.append(size, records.len() as u32, |claim, stamp| {
+        let first = self.log.append(size, records.len() as u32, |claim, stamp| {
             segment::put_batch(claim, stamp, records)
-        })
+        })?;
+        let last = Lsn(first.0 + size - format::frame_size(last.len()));
+        Ok(Batch { records, first, last })
     }
 
     /// The size of a record's frame, or that it is too large.

@@ -317,7 +317,7 @@ fn batches(directory: &Path) {
     wal.append(b"between").unwrap();
     wal.append_batch(&[b"", b""]).unwrap();
     wal.sync().unwrap();
-    let last = wal.append_batch(&[b"a batch", b"that is", b"not whole"]).unwrap();
+    let last = wal.append_batch(&[b"a batch", b"that is", b"not whole"]).unwrap().last();
     leave(&open, directory);
     change(directory, last, 17);
 }

@@ -189,15 +189,9 @@ impl Pair {
     fn batch(&mut self, lens: &[usize]) -> Check {
         let records: Vec<_> = lens.iter().map(|&len| self.data(len)).collect();
         let slices: Vec<_> = records.iter().map(|record| &record[..]).collect();
-        let last = self.wal().append_batch(&slices).unwrap();
-        // side by side: a header of 16 bytes, and the record up to whole words
-        let size = |record: &Vec<u8>| (16 + record.len() as u64).next_multiple_of(8);
-        let before: u64 = records[..records.len() - 1].iter().map(size).sum();
-        let mut at = last.as_u64() - before;
+        let lsns: Vec<_> = self.wal().append_batch(&slices).unwrap().lsns().collect();
         let count = records.len();
-        for (i, record) in records.into_iter().enumerate() {
-            let lsn = Lsn::from_u64(at);
-            at += size(&record);
+        for (i, (lsn, record)) in lsns.into_iter().zip(records).enumerate() {
             self.push(lsn, Some(record), i + 1 < count)?;
         }
         Ok(())

@@ -276,7 +276,7 @@ fn no_record_begins_inside_another_even_if_it_is_a_copy_of_a_frame() {
     let frame = &file[at..at + 40];
     assert_eq!(&frame[16..36], b"a frame to be copied");
     let copy = wal.append(frame).unwrap();
-    let batch = wal.append_batch(&[frame, &frame.repeat(20)]).unwrap();
+    let batch = wal.append_batch(&[frame, &frame.repeat(20)]).unwrap().last();
     let built = wal.append_with(40, |bytes| bytes.copy_from_slice(frame)).unwrap();
     let check = |wal: &Wal| {
         for (at, len) in [(copy, 40), (batch, 800), (built, 40)] {

@@ -321,9 +321,8 @@ fn syncing_to_a_place_inside_a_batch_makes_all_of_it_durable() {
     let slices: Vec<_> = batch.iter().map(Vec::as_slice).collect();
     for place in 0..3 {
         let (disk, wal) = log();
-        let last = wal.append_batch(&slices).unwrap();
-        let frame = 3000 + FRAME_HEADER as u64;
-        wal.sync_to(Lsn::from_u64(last.as_u64() - frame * (2 - place))).unwrap();
+        let lsn = wal.append_batch(&slices).unwrap().lsns().nth(place).unwrap();
+        wal.sync_to(lsn).unwrap();
         lose(&disk, wal);
         let wal = small().open_on(&disk.crash(0)).unwrap();
         assert_eq!(names(&wal), ["one", "two", "three"]);

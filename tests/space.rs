@@ -4,7 +4,7 @@ mod common;
 
 use common::{SEGMENT, TempDir, append_all, ends, fill, small, texts};
 use mapwal::sim::Disk;
-use mapwal::{Error, Lsn, Options, Wal};
+use mapwal::{Batch, Error, Lsn, Options, Wal};
 
 /// Waits for the background thread to have done what it has to.
 fn until(done: impl Fn() -> bool + Send + 'static) {
@@ -108,7 +108,8 @@ fn what_is_too_large_is_told_in_the_bytes_that_were_given() {
     let record = |wal: &Wal, len: usize| wal.append(&vec![4; len]);
     let batch = |wal: &Wal, len: usize| {
         let (third, bytes) = (len / 24 * 8, vec![4; len]);
-        wal.append_batch(&[&bytes[..third], &bytes[third..2 * third], &bytes[2 * third..]])
+        let batch = [&bytes[..third], &bytes[third..2 * third], &bytes[2 * third..]];
+        wal.append_batch(&batch).map(Batch::last)
     };
     for segments in [3, 4, 5, 9] {
         let wal = small().max_log_size(segments * SEGMENT).in_memory().unwrap();

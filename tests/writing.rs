@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{SEGMENT, TempDir, append_all, beside_an_append, fill, small, texts};
 use mapwal::sim::Disk;
-use mapwal::{Error, FlushMethod, Lsn, Options, Wal};
+use mapwal::{Batch, Error, FlushMethod, Lsn, Options, Wal};
 
 /// The largest record that a segment of 64 KiB holds: what its header, its begin, its
 /// reserve and the record's own header leave.
@@ -71,7 +71,7 @@ fn a_record_of_many_segment_sizes_is_one_slice_before_and_after_reopening() {
     let large = wal.append(&data(1_000_000)).unwrap();
     let built = wal.append_with(300_000, |bytes| bytes.copy_from_slice(&data(300_000))).unwrap();
     let half = data(50_000);
-    let batch = wal.append_batch(&[&half, b"", &half]).unwrap();
+    let batch = wal.append_batch(&[&half, b"", &half]).unwrap().last();
     wal.commit(b"behind").unwrap();
     let check = |wal: &Wal| {
         assert_eq!(wal.read(large).unwrap().data(), data(1_000_000));
@@ -99,7 +99,7 @@ fn a_record_above_the_limit_is_refused_and_changes_nothing() {
     too_large(wal.append(&data(101)));
     too_large(wal.commit(&data(101)));
     too_large(wal.append_with(101, |_| panic!("not called")));
-    too_large(wal.append_batch(&[b"small", &data(101)]));
+    too_large(wal.append_batch(&[b"small", &data(101)]).map(Batch::last));
     let message = wal.append(&data(101)).unwrap_err().to_string();
     assert!(message.contains("101") && message.contains("at most 100 bytes"), "{message}");
     assert_eq!((wal.next_lsn(), wal.stats().size), before);
@@ -175,10 +175,16 @@ fn a_panic_while_a_large_record_is_built_leaves_a_number_too() {
 fn a_batch_stands_together_and_in_order() {
     let wal = small().in_memory().unwrap();
     wal.append(b"before").unwrap();
-    let last = wal.append_batch(&[b"a", b"", b"c"]).unwrap();
+    let batch = wal.append_batch(&[b"a", b"", b"c"]).unwrap();
     wal.append(b"behind").unwrap();
     assert_eq!(texts(&wal), ["before", "a", "", "c", "behind"]);
-    assert_eq!(wal.read(last).unwrap().data(), b"c");
+    let lsns: Vec<_> = batch.lsns().collect();
+    assert_eq!([batch.first(), batch.last()], [lsns[0], lsns[2]]);
+    let parts: Vec<_> = lsns.iter().map(|&lsn| wal.read(lsn).unwrap()).collect();
+    assert_eq!(
+        [&parts[0], &parts[1], &parts[2]].map(|part| part.data()),
+        [b"a".as_slice(), b"", b"c"]
+    );
     let reader = wal.reader();
     let more: Vec<_> = reader.iter().map(|r| r.unwrap().has_more_of_its_batch()).collect();
     assert_eq!(more, [false, true, true, false, false]);
@@ -191,7 +197,7 @@ fn a_batch_that_does_not_fit_in_the_rest_of_a_segment_goes_on_whole_in_the_next(
     let wal = small().in_memory().unwrap();
     wal.append(&data(LARGEST - 100)).unwrap();
     let record = data(40);
-    let last = wal.append_batch(&[&record[..]; 10]).unwrap();
+    let last = wal.append_batch(&[&record[..]; 10]).unwrap().last();
     let lsns: Vec<_> = {
         let reader = wal.reader();
         reader.iter().skip(1).map(|r| r.unwrap().lsn().as_u64() / SEGMENT).collect()
@@ -203,8 +209,9 @@ fn a_batch_that_does_not_fit_in_the_rest_of_a_segment_goes_on_whole_in_the_next(
 #[test]
 fn a_batch_of_one_is_a_record_and_one_of_none_is_refused() {
     let wal = small().in_memory().unwrap();
-    let lsn = wal.append_batch(&[b"alone"]).unwrap();
-    let record = wal.read(lsn).unwrap();
+    let batch = wal.append_batch(&[b"alone"]).unwrap();
+    assert_eq!(batch.first(), batch.last());
+    let record = wal.read(batch.first()).unwrap();
     assert!(!record.record().has_more_of_its_batch());
     assert!(matches!(wal.append_batch(&[]), Err(Error::EmptyBatch)));
 }
@@ -306,7 +313,7 @@ fn many_threads_write_every_record_once_in_their_own_order_with_dense_numbers() 
                         1 => wal.append_with(text.len(), |b| b.copy_from_slice(text.as_bytes())),
                         2 => {
                             let halves = text.as_bytes().split_at(text.len() / 2);
-                            wal.append_batch(&[halves.0, halves.1])
+                            wal.append_batch(&[halves.0, halves.1]).map(Batch::last)
                         }
                         _ => wal.append(text.as_bytes()),
                     });
@@ -370,10 +377,9 @@ fn sync_makes_everything_before_it_durable_and_append_does_not() {
 #[test]
 fn sync_to_a_record_inside_a_batch_makes_the_whole_batch_durable() {
     let wal = small().in_memory().unwrap();
-    let last = wal.append_batch(&[b"a", b"b", b"c"]).unwrap();
-    let first = wal.reader().iter().next().unwrap().unwrap().lsn();
-    wal.sync_to(first).unwrap();
-    assert!(wal.durable_lsn() > last);
+    let batch = wal.append_batch(&[b"a", b"b", b"c"]).unwrap();
+    wal.sync_to(batch.first()).unwrap();
+    assert!(wal.durable_lsn() > batch.last());
 }
 
 #[test]

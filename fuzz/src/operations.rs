@@ -10,7 +10,7 @@ use mapwal::sim::Disk;
 use mapwal::{Error, FlushMethod, Lsn, Options, Result, Verify, Wal};
 
 use crate::expected::{Expected, Item, compare, read, settle};
-use crate::format::{FIRST_FRAME, FRAME_HEADER, SEGMENT, frame_size};
+use crate::format::{FIRST_FRAME, FRAME_HEADER, SEGMENT};
 
 const MAX_LIVES: usize = 4;
 const MAX_OPERATIONS: usize = 48;
@@ -327,12 +327,9 @@ impl<Tags: Iterator<Item = u8>> User<'_, Tags> {
         let count = sizes.len().min(MAX_BATCH);
         let records: Vec<_> = sizes[..count].iter().map(|size| self.data(size.bytes())).collect();
         let slices: Vec<_> = records.iter().map(Vec::as_slice).collect();
-        let last = self.wal.append_batch(&slices)?;
-        // one behind the other
-        let behind = |i: usize| records[i..count - 1].iter().map(|it| frame_size(it.len()) as u64);
-        let lsns: Vec<_> = (0..count).map(|i| last.as_u64() - behind(i).sum::<u64>()).collect();
+        let lsns: Vec<_> = self.wal.append_batch(&slices)?.lsns().collect();
         for (i, (lsn, data)) in lsns.into_iter().zip(records).enumerate() {
-            self.expected.push(Some(Lsn::from_u64(lsn)), Some(data), i + 1 < count);
+            self.expected.push(Some(lsn), Some(data), i + 1 < count);
         }
         Ok(())
     }

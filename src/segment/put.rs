@@ -48,13 +48,14 @@ fn fill(
 }
 
 /// Puts a batch into a claim that is just as large: the first word comes last.
-/// Returns where its last record is.
+/// Returns where its first record is.
 pub(crate) fn put_batch(mut claim: Claim<'_>, stamp: Stamp, records: &[&[u8]]) -> Lsn {
     if let [record] = records {
         let seed = claim.seed();
         return put(claim, stamp, Kind::Record, seed, record);
     }
-    let (mut at, mut last, mut ordinal) = (claim.start(), claim.start(), claim.ordinal());
+    let (mut at, mut ordinal) = (claim.start(), claim.ordinal());
+    let lsn = claim.base() + at;
     let first_word = format::word(Kind::More, records[0].len());
     for (i, record) in records.iter().enumerate() {
         let kind = if i + 1 < records.len() { Kind::More } else { Kind::Last };
@@ -63,11 +64,9 @@ pub(crate) fn put_batch(mut claim: Claim<'_>, stamp: Stamp, records: &[&[u8]]) -
         if i > 0 {
             claim.store_word(at, word);
         }
-        last = at;
         at += format::frame_size(record.len());
         ordinal += 1;
     }
-    let lsn = claim.base() + last;
     claim.publish(first_word);
     Lsn(lsn)
 }

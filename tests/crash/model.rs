@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mapwal::{Error, Lsn, Record, Wal};
+use mapwal::{Batch, Error, Lsn, Record, Wal};
 
 use crate::common::{Random, abandon};
 
@@ -146,7 +146,7 @@ impl History {
     pub(crate) fn append_batch(&self, wal: &Wal, records: &[(u64, usize)]) -> Result<Lsn, Error> {
         let bytes: Vec<_> = records.iter().map(|&(id, len)| contents(id, len)).collect();
         let slices: Vec<_> = bytes.iter().map(Vec::as_slice).collect();
-        let (lsn, span) = self.time(|| wal.append_batch(&slices));
+        let (lsn, span) = self.time(|| wal.append_batch(&slices).map(Batch::last));
         let lsn = lsn?;
         self.note(|past| past.add(records, lsn, span));
         Ok(lsn)
