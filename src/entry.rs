@@ -76,6 +76,10 @@ impl Options {
     }
 
     /// The same on a simulated disk, which nobody may be writing.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_on`](Self::open_on), but never [`Error::Locked`].
     #[cfg(feature = "sim")]
     pub fn inspect_on(self, disk: &Disk) -> Result<Option<Recovery>> {
         Ok(crate::recover::recover(disk, self.verify)?.report())
@@ -153,6 +157,10 @@ impl Options {
     }
 
     /// The same on a simulated disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the disk cannot be listed. A file that cannot be read is skipped.
     #[cfg(feature = "sim")]
     pub fn salvage_on<R: Flow>(
         self,

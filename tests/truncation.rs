@@ -491,7 +491,7 @@ fn a_cut_at_a_record_takes_it_and_what_is_behind_it() {
     let two = wal.append(b"two").unwrap();
     wal.append_batch(&[b"three", b"four"]).unwrap();
     wal.truncate_from(two).unwrap();
-    let inside = wal.append_batch(&[b"2".as_slice(), b"3"]).unwrap().last();
+    let inside = wal.append_batch(&[b"2", b"3"]).unwrap().last();
     assert_eq!(wal.read(inside).unwrap().sequence(), 3);
     assert!(matches!(wal.truncate_from(inside), Err(Error::InsideBatch { .. })));
     assert_eq!(texts(&wal), ["one", "2", "3"]);

@@ -15,11 +15,12 @@ mapwal inspect DIR                 what opening would find: how the log ended, a
                                    refused, what is intact and what is not
 mapwal verify DIR                  whether all is intact that the log can prove to have been durable
 mapwal dump DIR [OPTION...]        the records: place, number, length, and what is printable of them
-    --from LSN  --to LSN           those at or above, and below, a place
+    --from LSN  --to LSN           those at or above, and below, a place: as printed, or a decimal number
     --hex                          their bytes in hexadecimal
     --json                         a JSON object a line, bytes in hexadecimal
     --follow                       then those that come, until they reach --to, or it is interrupted
-mapwal salvage DIR NEW [OPTION]    what is intact, into a new log, which gives it new places and numbers
+mapwal salvage DIR NEW [OPTION]    what is intact, into a new log, which gives it new places and numbers; batches that
+                                   are whole, as single records
     --segment-size BYTES           of the new log
 
 DIR is only read, without a lock, and no writer is kept waiting. While a program writes the log, inspect and verify
@@ -70,7 +71,7 @@ pub(super) fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(Failed::Usage(why)) => {
-            eprintln!("{why}\n\n{USAGE}");
+            eprintln!("mapwal: {why}; mapwal --help tells what there is");
             ExitCode::from(2)
         }
         Err(Failed::Source(path, error)) => {
