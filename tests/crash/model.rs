@@ -152,6 +152,22 @@ impl History {
         Ok(lsn)
     }
 
+    /// Gives up what is before a place. Whoever `is_alone` knows what was appended before.
+    pub(crate) fn truncate_before(&self, wal: &Wal, lsn: Lsn, is_alone: bool) -> Result<(), Error> {
+        let moves = lsn > wal.head_lsn();
+        self.note(|past| past.tries_head(lsn));
+        let (done, span) = self.time(|| wal.truncate_before(lsn));
+        done?;
+        self.note(|past| {
+            past.has_head(lsn);
+            past.acknowledge(lsn.as_u64());
+            if is_alone && moves {
+                past.acknowledge_all_before(span);
+            }
+        });
+        Ok(())
+    }
+
     /// Commits a record of at least the eight bytes that say which one it is: where a failed
     /// commit put it is not known.
     pub(crate) fn commit(&self, wal: &Wal, id: u64, len: usize) -> Result<(), Error> {

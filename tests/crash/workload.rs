@@ -223,21 +223,10 @@ impl Writer<'_> {
             Some(record) if !self.random.one_in(6) => Lsn::from_u64(record.lsn),
             _ => self.wal.next_lsn(),
         };
-        let moves = lsn > self.wal.head_lsn();
-        self.history.note(|past| past.tries_head(lsn));
-        let (done, span) = self.history.time(|| self.wal.truncate_before(lsn));
-        if matches!(done, Err(Error::InsideBatch { .. })) {
-            return Ok(());
+        match self.history.truncate_before(self.wal, lsn, self.is_alone) {
+            Err(Error::InsideBatch { .. }) => Ok(()),
+            done => done,
         }
-        done?;
-        self.history.note(|past| {
-            past.has_head(lsn);
-            past.acknowledge(lsn.as_u64());
-            if self.is_alone && moves {
-                past.acknowledge_all_before(span);
-            }
-        });
-        Ok(())
     }
 
     fn truncate_after(&mut self) -> Result<(), Error> {

@@ -430,18 +430,7 @@ impl Hand<'_> {
     }
 
     fn move_head(&self, lsn: Lsn) -> Result<(), Error> {
-        let moves = lsn > self.wal.head_lsn();
-        self.history.note(|past| past.tries_head(lsn));
-        let (done, span) = self.history.time(|| self.wal.truncate_before(lsn));
-        done?;
-        self.history.note(|past| {
-            past.has_head(lsn);
-            past.acknowledge(lsn.as_u64());
-            if self.is_alone && moves {
-                past.acknowledge_all_before(span);
-            }
-        });
-        Ok(())
+        self.history.truncate_before(self.wal, lsn, self.is_alone)
     }
 
     /// Gives up what is behind the `nth` record from the end.

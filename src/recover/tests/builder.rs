@@ -38,6 +38,20 @@ impl Dir {
         segment
     }
 
+    /// A log with a segment for each text, which is its only record: 1, 2, and so on.
+    pub(super) fn segments<const N: usize>(&self, texts: [&str; N]) -> [Segment; N] {
+        let mut segments = Vec::with_capacity(N);
+        for (text, index) in texts.into_iter().zip(1..) {
+            let mut segment = match segments.last_mut() {
+                None => self.first(),
+                Some(before) => self.roll(before, index, 1),
+            };
+            segment.record(text);
+            segments.push(segment);
+        }
+        segments.try_into().unwrap()
+    }
+
     /// A segment that follows `before`, which is sealed.
     pub(super) fn roll(&self, before: &mut Segment, index: u64, slots: u32) -> Segment {
         let next = self.file(index, slots);

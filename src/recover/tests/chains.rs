@@ -76,10 +76,7 @@ fn behind_a_seal_the_log_goes_on_in_the_file_it_names() {
 #[test]
 fn a_begin_that_was_not_promised_is_a_spare_again() {
     let dir = Dir::default();
-    let mut first = dir.first();
-    first.record("one");
-    let mut second = dir.roll(&mut first, 2, 1);
-    second.record("two");
+    dir.segments(["one", "two"]);
     dir.overwrite(2, FIRST_FRAME, &[0; 40]);
     let found = dir.recover().unwrap();
     assert_eq!((found.next, dir.read(&found)), (Next::Spare(2), texts(["one"])));
@@ -144,10 +141,7 @@ fn a_cut_that_was_not_durable_did_not_happen() {
 #[test]
 fn segments_below_the_head_are_not_needed() {
     let dir = Dir::default();
-    let mut first = dir.first();
-    first.record("one");
-    let mut second = dir.roll(&mut first, 2, 1);
-    second.record("two");
+    let [_, mut second] = dir.segments(["one", "two"]);
     let head = second.record("three");
     let mut third = dir.roll(&mut second, 3, 1);
     third.head(head);

@@ -134,12 +134,7 @@ fn without_any_begin_above_the_first_index_a_log_is_damaged() {
 fn a_missing_segment_is_named() {
     for missing in 1..=3 {
         let dir = Dir::default();
-        let mut first = dir.first();
-        first.record("one");
-        let mut second = dir.roll(&mut first, 2, 1);
-        second.record("two");
-        let mut third = dir.roll(&mut second, 3, 1);
-        third.record("three");
+        dir.segments(["one", "two", "three"]);
         dir.remove(missing);
         match dir.recover().unwrap_err() {
             Error::Missing { path, named_by } => {

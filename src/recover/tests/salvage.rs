@@ -96,10 +96,7 @@ fn a_lost_epoch_does_not_end_it() {
 #[test]
 fn a_segment_without_its_begin_is_read_as_far_as_the_seal_before_it_numbers_it() {
     let dir = Dir::default();
-    let mut first = dir.first();
-    first.record("one");
-    let mut second = dir.roll(&mut first, 2, 1);
-    second.record("two");
+    let [_, mut second] = dir.segments(["one", "two"]);
     second.record("three");
     let mut third = dir.roll(&mut second, 3, 1);
     third.record("four");
@@ -118,12 +115,7 @@ fn a_segment_without_its_begin_is_read_as_far_as_the_seal_before_it_numbers_it()
 #[test]
 fn files_with_damaged_headers_are_noted() {
     let dir = Dir::default();
-    let mut first = dir.first();
-    first.record("one");
-    let mut second = dir.roll(&mut first, 2, 1);
-    second.record("two");
-    let mut third = dir.roll(&mut second, 3, 1);
-    third.record("three");
+    dir.segments(["one", "two", "three"]);
     dir.flip(2, 30, 1);
     dir.0.create(&format::file_name(4), 3).unwrap();
     let (records, done) = salvaged(&dir);
