@@ -32,6 +32,8 @@ pub(crate) struct Position {
     /// Records before this offset are passed over: where reading was to begin at a
     /// place that nobody could walk to yet.
     from: u64,
+    /// The segment is complete, and this is its end.
+    is_end: bool,
 }
 
 /// What reading at a position found.
@@ -46,7 +48,13 @@ pub(crate) enum Step {
 impl Position {
     /// The same in another segment, from its first frame on: a begin.
     pub(crate) fn in_next(self) -> Self {
-        Position { offset: FIRST_FRAME, verified_to: 0, present: 0, from: 0, ..self }
+        let first = FIRST_FRAME;
+        Position { offset: first, verified_to: 0, present: 0, from: 0, is_end: false, ..self }
+    }
+
+    /// The same, which is behind the last frame of its segment: no frame there says so.
+    pub(crate) fn at_end(self) -> Self {
+        Position { is_end: true, ..self }
     }
 
     pub(crate) fn unverified(self) -> Self {
@@ -151,6 +159,18 @@ impl View {
         Some(Record { view: self, at, data: &bytes[format::FRAME_HEADER..][..payload_len] })
     }
 
+    /// The offset of the record with this ordinal, from `position` on; `None` if the walk does not
+    /// come to it: it was cut away, or its ordinal is damaged.
+    pub(crate) fn find_ordinal(&self, mut position: Position, ordinal: u32) -> Result<Option<u64>> {
+        loop {
+            match self.step(&mut position, u64::MAX)? {
+                Step::Record(at) if at.ordinal == ordinal => return Ok(Some(at.offset)),
+                Step::Record(_) => {}
+                Step::Complete | Step::Tail => return Ok(None),
+            }
+        }
+    }
+
     /// Has what comes next at `position` present, for a reader in order.
     pub(crate) fn read_ahead(&self, position: &mut Position) {
         const PIECE: u64 = 1 << 20;
@@ -177,6 +197,9 @@ impl View {
             if segment.lsn(at).0 >= limit {
                 return Ok(Step::Tail);
             }
+            if position.is_end {
+                return Ok(Step::Complete);
+            }
             let Some((kind, bytes)) = segment.frame_bytes(map, at)? else {
                 return Ok(Step::Tail);
             };
@@ -189,6 +212,9 @@ impl View {
                 return Ok(Step::Complete);
             }
             position.offset = at + bytes.len() as u64;
+            if at < position.from && position.offset > position.from {
+                return Err(Error::NotARecord { lsn: segment.lsn(position.from) });
+            }
             if kind.counts() && at >= position.from {
                 return Ok(Step::Record(RecordAt {
                     kind,
@@ -226,7 +252,16 @@ impl Log {
     pub(crate) fn position(&self, view: &View, offset: u64) -> Result<Position> {
         let epoch = view.segment.epoch_at(view.map(), offset)?;
         let seed = format::seed(view.segment.id.life.salt, epoch);
-        Ok(Position { offset, epoch, seed, verify: true, verified_to: 0, present: 0, from: 0 })
+        Ok(Position {
+            offset,
+            epoch,
+            seed,
+            verify: true,
+            verified_to: 0,
+            present: 0,
+            from: 0,
+            is_end: false,
+        })
     }
 
     /// What follows a segment that was read to its end, which is `at`: also where that was given

@@ -50,15 +50,19 @@ impl Follower {
     /// # Errors
     ///
     /// As [`try_next`](Self::try_next); [`Error::TimedOut`]; [`Error::Closed`] and
-    /// [`Error::FlushFailed`] when nothing will come any more.
+    /// [`Error::FlushFailed`] when nothing will come any more; [`Error::InsideAppend`].
     pub fn wait(&mut self, at_most: Duration) -> Result<Record<'_>> {
         let deadline = Instant::now().checked_add(at_most);
         let mut backoff = Backoff::default();
         let at = loop {
+            let alive = self.log.check_alive(); // before the look: what came by then is seen
             if let Some(at) = self.step()? {
                 break at;
             }
-            self.log.check_alive()?;
+            match alive {
+                Err(error) if self.has_come_to_the_end() => return Err(error),
+                Ok(()) | Err(_) => self.log.check_outside_closure()?,
+            }
             let left = match deadline {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
                 None => Duration::from_secs(3600),
@@ -117,6 +121,15 @@ impl Follower {
         }
         drop((guard, chain));
         backoff.wait(); // claims are in flight, or a roll
+    }
+
+    /// Whether nothing will come that this may hand out, of a log that takes nothing any more:
+    /// appends that were under way when a flush failed still come.
+    fn has_come_to_the_end(&self) -> bool {
+        let chain = &mut *lock(&self.log.chain);
+        let end = self.log.end_active(chain);
+        self.durable_only
+            || self.view.segment.lsn(self.position.offset()) >= chain.active().lsn(end.offset)
     }
 
     fn is_published(&self) -> bool {

@@ -17,7 +17,7 @@ use crate::lsn::Lsn;
 use crate::map::Map;
 use crate::record::{Record, RecordAt, View};
 use crate::seek::Start;
-use crate::sync::Arc;
+use crate::sync::{Arc, lock};
 
 /// Where reading starts: holds the mappings of all segments that were read through
 /// it, so that their records are plain slices. For a reader that lives long, follow
@@ -138,7 +138,7 @@ impl Reader {
         let start = self.log.seek(start).map(|(view, position)| (view, position.offset()));
         let start = start.and_then(|start| self.log.published_before(start));
         let at = At::of(start.map(|(view, offset)| (self.hold(view), offset)));
-        Backwards { reader: self, at, block: Vec::new() }
+        Backwards { reader: self, at, block: Vec::new(), last: None }
     }
 }
 
@@ -302,6 +302,8 @@ pub struct Backwards<'r> {
     at: At<(&'r HeldView, u64)>,
     /// Those of the current block, nearest last.
     block: Vec<RecordAt>,
+    /// The one that was handed out last.
+    last: Option<Lsn>,
 }
 
 impl fmt::Debug for Backwards<'_> {
@@ -317,9 +319,11 @@ impl<'r> Backwards<'r> {
         loop {
             let mut view = &held.view;
             if let Some(at) = self.block.pop() {
-                if view.segment.lsn(at.offset) < log.head() {
+                let lsn = view.segment.lsn(at.offset);
+                if lsn < log.head() {
                     return Ok(None);
                 }
+                self.last = Some(lsn);
                 return Ok(Some(view.record(at)));
             }
             if *offset <= FIRST_FRAME {
@@ -338,6 +342,10 @@ impl<'r> Backwards<'r> {
                 }
             }
             *offset = block.offset;
+            // a cut before this look may have shortened what was walked
+            if let Some(lsn) = self.last.filter(|&lsn| lock(&log.chain).is_cut_away(lsn)) {
+                return Err(Error::CutAway { lsn });
+            }
         }
     }
 }

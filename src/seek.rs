@@ -1,7 +1,7 @@
 //! From an LSN or a number to a position, and to a record by itself.
 
 use crate::chain::Chain;
-use crate::cursor::{Position, Step};
+use crate::cursor::Position;
 use crate::error::{Damage, Error, Result};
 use crate::format::{self, FIRST_FRAME, Kind};
 use crate::log::Log;
@@ -30,8 +30,9 @@ impl Log {
     ) -> Result<T> {
         let (mut segment, mut number) = choose(&mut lock(&self.chain))?;
         loop {
+            use Error::{Io, NoSuchSequence, NotARecord};
             let error = match read(&segment, number) {
-                Err(error @ (Error::Io { .. } | Error::NotARecord { .. })) => error,
+                Err(error @ (Io { .. } | NotARecord { .. } | NoSuchSequence { .. })) => error,
                 done => return done,
             };
             let again = choose(&mut lock(&self.chain))?;
@@ -76,7 +77,8 @@ impl Log {
                     }
                 }
                 let position = self.position(&view, offset)?;
-                Ok((view, position))
+                let is_end = published.complete && offset >= walked; // the durable mark may be there
+                Ok((view, if is_end { position.at_end() } else { position }))
             },
         )
     }
@@ -94,29 +96,38 @@ impl Log {
                 let view = self.view(segment)?;
                 let published = segment.published(view.map())?;
                 let next = segment.id.first_sequence + published.at.ordinal as u64;
+                if published.complete && sequence >= next && self.comes_before(segment, sequence) {
+                    // opening did not verify it: records are missing in it
+                    return Err(segment.damaged(published.at.offset, Damage::Ordinal));
+                }
                 let no_such = Error::NoSuchSequence { sequence, first, next };
                 if sequence < segment.id.first_sequence || sequence > next {
                     return Err(no_such);
                 }
-                let ordinal = (sequence - segment.id.first_sequence) as u32;
-                let block = segment.block_of(view.map(), ordinal)?;
-                let mut position = self.position(&view, block.offset)?.unverified();
-                let limit = segment.lsn(published.at.offset).0;
-                let offset = loop {
-                    let before = position.offset();
-                    match view.step(&mut position, limit)? {
-                        Step::Record(at) if at.ordinal == ordinal => break at.offset,
-                        Step::Record(_) => {}
-                        Step::Complete | Step::Tail => break before.min(published.at.offset),
-                    }
-                };
-                if segment.lsn(offset) < self.head() && sequence < next {
-                    return Err(no_such);
+                let mut offset = published.at.offset;
+                if sequence < next {
+                    let ordinal = (sequence - segment.id.first_sequence) as u32;
+                    let block = segment.block_of(view.map(), ordinal)?;
+                    let start = self.position(&view, block.offset)?;
+                    // who verifies learns what is wrong with a number that is not found
+                    let found = match view.find_ordinal(start.unverified(), ordinal)? {
+                        None => view.find_ordinal(start, ordinal)?,
+                        found => found,
+                    };
+                    offset = found.filter(|&at| segment.lsn(at) >= self.head()).ok_or(no_such)?;
                 }
                 let position = self.position(&view, offset)?;
-                Ok((view, position))
+                let is_end = published.complete && sequence == next;
+                Ok((view, if is_end { position.at_end() } else { position }))
             },
         )
+    }
+
+    /// Whether the record with this number comes before the live segment behind `segment`.
+    fn comes_before(&self, segment: &Segment, sequence: u64) -> bool {
+        let chain = lock(&self.chain);
+        let behind = chain.successor(segment).ok().flatten();
+        behind.is_some_and(|behind| sequence < behind.id.first_sequence)
     }
 
     /// `start`, or the end of what is published if that is before it: in an earlier

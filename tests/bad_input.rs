@@ -7,7 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use common::{SEGMENT, TempDir, append_all, segments, small, snapshot, texts};
-use mapwal::{Damage, Ended, Error, Lsn, Options, Verify, Wal};
+use mapwal::{Damage, Ended, Error, Lsn, Options, Record, Verify, Wal};
 
 /// A closed log of some segments, each with ten records.
 fn closed_log(count: usize) -> TempDir {
@@ -497,6 +497,32 @@ fn what_opening_did_not_verify_is_verified_when_it_is_read() {
     assert!(damaged(backwards.last().unwrap().as_ref().unwrap_err()));
     assert_eq!(reader.from_sequence(6).count(), 25, "the rest is intact");
     assert_eq!(reader.iter().unverified().count(), 30);
+}
+
+#[test]
+fn a_header_bit_that_opening_did_not_verify_hides_no_record() {
+    let directory = closed_log(3);
+    let path = file(&directory, 1);
+    let at = find(&path, "record 0 4") - 16;
+    let sequence_is = |records: Option<mapwal::Result<Record>>, sequence| match records {
+        Some(Ok(record)) => assert_eq!(record.sequence(), sequence),
+        Some(Err(Error::Damaged { path: p, .. })) => assert_eq!(p, path),
+        other => panic!("record {sequence}: {other:?}"),
+    };
+    for bit in 0..128 {
+        change(&path, at + bit / 8, |byte| byte ^ 1 << (bit % 8));
+        let wal = Options::new().verify(Verify::Tail).open(&directory).unwrap();
+        let reader = wal.reader();
+        assert!(reader.iter().any(|record| matches!(record, Err(Error::Damaged { .. }))));
+        for sequence in 1..=10 {
+            sequence_is(reader.from_sequence(sequence).next(), sequence);
+        }
+        let seven = Lsn::from_u64(SEGMENT + find(&path, "record 0 6") - 16);
+        sequence_is(reader.from(seven).next(), 7);
+        drop(reader);
+        wal.close().unwrap();
+        change(&path, at + bit / 8, |byte| byte ^ 1 << (bit % 8));
+    }
 }
 
 #[test]

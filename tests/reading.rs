@@ -8,11 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use common::{
-    SEGMENT, TempDir, abandon, append_all, beside_an_append, ends, is_whole, small, text, texts,
-    texts_of, writers,
+    SEGMENT, StoreOnDrop, TempDir, abandon, append_all, beside_an_append, ends, is_whole, small,
+    text, texts, texts_of, writers,
 };
 use mapwal::sim::Disk;
-use mapwal::{Error, Lsn, Record, Wal};
+use mapwal::{Error, Lsn, Record, Records, Wal};
 
 /// Long enough for anything that does not hang.
 const LONG: Duration = Duration::from_secs(60);
@@ -229,6 +229,49 @@ fn both_directions_end_before_an_append_that_is_in_the_middle() {
     });
     assert_eq!(texts(&wal), ["a", "b", "slow", "same segment", "another segment"]);
     assert_eq!(wal.reader().backwards().count(), 5);
+}
+
+#[test]
+fn a_place_that_could_not_be_walked_to_is_no_records_if_none_begins_there() {
+    let wal = small().in_memory().unwrap();
+    let (mut records, mut followers) = (Vec::new(), Vec::new());
+    let reader = wal.reader();
+    let last = beside_an_append(&wal, b"slow", |_middle| {
+        let last = wal.append_batch(&[b"a", b"b"]).unwrap().last();
+        for wrong in [last.as_u64() - 8, last.as_u64() + 8] {
+            records.push(reader.from(Lsn::from_u64(wrong)));
+            followers.push(wal.follow(Lsn::from_u64(wrong)).unwrap());
+        }
+        records.push(reader.from(last));
+        assert!(records.iter_mut().all(|records| records.next().is_none()));
+        last
+    });
+    wal.append(b"behind").unwrap();
+    assert_eq!(records.pop().unwrap().next().unwrap().unwrap().lsn(), last);
+    let is_none = |error: &Error| matches!(error, Error::NotARecord { .. });
+    for mut records in records {
+        assert!(is_none(&records.next().unwrap().unwrap_err()));
+    }
+    for mut follower in followers {
+        assert!(is_none(&follower.try_next().unwrap_err()));
+    }
+}
+
+#[test]
+fn from_the_end_of_a_segment_reading_goes_on_in_the_next() {
+    let wal = small().in_memory().unwrap();
+    wal.append(b"one").unwrap();
+    let seal = wal.next_lsn();
+    wal.rotate().unwrap();
+    let two = wal.append(b"two").unwrap();
+    let end = Lsn::from_u64(seal.as_u64() + 32); // where the durable mark may stand
+    let first_of = |mut records: Records| records.next().unwrap().unwrap().lsn();
+    let reader = wal.reader();
+    assert_eq!((first_of(reader.from(end)), first_of(reader.from_sequence(2))), (two, two));
+    assert_eq!(reader.backwards_from(end).next().unwrap().unwrap().data(), b"one");
+    assert_eq!(wal.follow(end).unwrap().try_next().unwrap().unwrap().lsn(), two);
+    wal.truncate_before(end).unwrap();
+    assert_eq!(texts(&wal), ["two"]);
 }
 
 #[test]
@@ -449,6 +492,23 @@ fn a_sleeping_follower_learns_that_a_flush_failed() {
 }
 
 #[test]
+fn a_follower_of_a_failed_log_still_gets_what_was_under_way() {
+    let disk = Disk::new();
+    let wal = small().open_on(&disk).unwrap();
+    let first = wal.append(b"first").unwrap();
+    let mut follower = wal.follow(first).unwrap();
+    beside_an_append(&wal, b"slow", |_middle| {
+        disk.lose();
+        wal.sync_to(first).unwrap_err();
+        assert_eq!(follower.wait(LONG).unwrap().data(), b"first");
+        let waited = follower.wait(Duration::from_millis(20)).map(|record| record.sequence());
+        assert!(matches!(waited, Err(Error::TimedOut)), "{waited:?}");
+    });
+    assert_eq!(follower.wait(LONG).unwrap().data(), b"slow");
+    assert!(matches!(follower.wait(LONG), Err(Error::FlushFailed { .. })));
+}
+
+#[test]
 fn a_follower_is_told_when_what_it_would_read_was_truncated() {
     let wal = small().in_memory().unwrap();
     append_all(&wal, (0..200).map(|_| [0; 3000]));
@@ -616,9 +676,13 @@ fn reading_beside_appends_and_truncations_finds_its_place() {
                 wal.truncate_before(wal.next_lsn()).unwrap();
             }
         });
+        let _ends = StoreOnDrop(&done);
         for _ in 0..300 {
             let reader = wal.reader();
-            reader.iter().next().map(Result::unwrap);
+            match reader.iter().next() {
+                Some(Ok(_)) | None | Some(Err(Error::Truncated { .. })) => {}
+                Some(Err(error)) => panic!("{error}"),
+            }
             reader.backwards().take(50).for_each(|record| {
                 record.unwrap();
             });
@@ -627,6 +691,5 @@ fn reading_beside_appends_and_truncations_finds_its_place() {
                 Err(error) => panic!("{error}"),
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
 }

@@ -591,6 +591,36 @@ fn opening_syncs_names_that_an_earlier_process_may_have_left_unsynced() {
 // --- what is refused, and what is reported ---
 
 #[test]
+fn a_follower_hands_out_the_last_record_before_it_says_that_the_log_has_ended() {
+    for _ in 0..200 {
+        let (disk, wal) = log();
+        let first = wal.append(b"first").unwrap();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                let mut follower = wal.follow(first).unwrap();
+                scope.spawn(move || {
+                    let mut read = Vec::new();
+                    loop {
+                        match follower.wait(Duration::ZERO) {
+                            Ok(record) => read = record.data().to_vec(),
+                            Err(Error::TimedOut) => {}
+                            Err(Error::FlushFailed { .. } | Error::Closed) => break,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                    assert_eq!(read, b"last");
+                });
+            }
+            thread::sleep(Duration::from_micros(200));
+            wal.append(b"last").unwrap();
+            disk.lose();
+            wal.sync().unwrap_err();
+        });
+        drop(wal);
+    }
+}
+
+#[test]
 fn a_closed_log_says_so_when_it_is_opened_and_to_those_who_still_read() {
     let (disk, wal) = log();
     wal.append(b"one").unwrap();

@@ -498,6 +498,36 @@ fn a_cut_at_a_record_takes_it_and_what_is_behind_it() {
 }
 
 #[test]
+fn a_reader_that_goes_backwards_is_told_if_what_it_read_was_cut_away() {
+    for read in [1, 40, 100, 260] {
+        for kept in [10, 130, 250, 299] {
+            let wal = small().in_memory().unwrap();
+            let lsns: Vec<_> = (0..300).map(|_| wal.append(&[1; 1000]).unwrap()).collect();
+            let reader = wal.reader();
+            let mut backwards = reader.backwards();
+            let mut expected = 300;
+            for record in backwards.by_ref().take(read) {
+                assert_eq!(record.unwrap().sequence(), expected);
+                expected -= 1;
+            }
+            wal.truncate_after(lsns[kept]).unwrap();
+            for record in backwards {
+                match record {
+                    Ok(record) => assert_eq!(record.sequence(), expected),
+                    Err(error) => {
+                        assert!(matches!(error, Error::CutAway { .. }), "{error}");
+                        assert!(expected > kept as u64, "{kept} kept: all that was read is there");
+                        expected = 1;
+                    }
+                }
+                expected -= 1;
+            }
+            assert_eq!(expected, 0, "neither told nor read to the head");
+        }
+    }
+}
+
+#[test]
 fn what_was_cut_away_is_never_told_to_be_durable_whatever_is_truncated_afterwards() {
     let wal = small().in_memory().unwrap();
     let kept = wal.append(b"kept").unwrap();

@@ -228,6 +228,8 @@ fn what_would_wait_for_a_closure_is_refused_inside_it() {
         inside("sync_to", wal.sync_to(first));
         inside("commit", wal.commit(b"no").map(drop));
         inside("rotate", wal.rotate());
+        let mut follower = wal.follow(wal.next_lsn()).unwrap();
+        inside("wait", follower.wait(Duration::from_secs(60)).map(drop));
         inside("truncate_before", wal.truncate_before(first));
         inside("truncate_after", wal.truncate_after(first));
         inside("a large record", wal.append(&data(LARGEST + 1)).map(drop));

@@ -1,7 +1,7 @@
 //! What is published in a segment: its words are walked, from where the last one stopped.
 
 use crate::error::{Damage, Result};
-use crate::format::{self, FRAME_HEADER, Kind, Reason, State};
+use crate::format::{self, FIRST_FRAME, FRAME_HEADER, Kind, Reason, State};
 use crate::lsn::Lsn;
 use crate::map::Map;
 use crate::scan::Place;
@@ -28,6 +28,9 @@ impl Segment {
             return Ok(Published { at: walked.at(), complete: walked.is_sealed() });
         }
         let at = self.step_to(&walked, map, cut)?;
+        if at.offset != cut.max(FIRST_FRAME) {
+            return Err(self.damaged(cut, Damage::Length)); // a cut is where a frame ends
+        }
         Ok(Published { at, complete: true })
     }
 
@@ -150,6 +153,10 @@ impl Segment {
             }
             walked.move_to(behind);
             if kind == Kind::Seal {
+                let cut = self.cut();
+                if behind.offset < cut && cut != u64::MAX {
+                    return Err(self.damaged(at.offset, Damage::Kind)); // a seal is the last frame
+                }
                 walked.seal();
             }
         }

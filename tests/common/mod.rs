@@ -6,7 +6,7 @@ use std::fs;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
@@ -163,6 +163,15 @@ pub fn abandon(wal: &Wal, len: usize) -> Result<(), Error> {
         })
     };
     catch_unwind(AssertUnwindSafe(call)).map_or(Ok(()), |refused| refused.map(drop))
+}
+
+/// Tells other threads by a flag that this one has come to an end, also by a panic.
+pub struct StoreOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StoreOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Does `meanwhile` while an append of `record` by another thread is in the middle: its
