@@ -117,7 +117,9 @@ impl Options {
     /// Hands over what is intact in a directory that [`open`](Self::open) refuses: calls
     /// `visit` for every intact record in the order of the log, with its place, its
     /// sequence number where that is known, and its bytes. Batches are whole or left
-    /// out. Returns what was skipped, and why. None of the options counts.
+    /// out. A file whose header or length is broken is read as far as other files say what its
+    /// header did, and as far as it goes. Returns what was skipped, and why. None of the
+    /// options counts.
     ///
     /// `visit` returns nothing, or a [`ControlFlow`](std::ops::ControlFlow), with which it
     /// can end the work:

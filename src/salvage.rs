@@ -3,6 +3,7 @@
 //! Where recovery stops at a break, this searches on for the next intact frame. It
 //! promises nothing about what lies between, and says where that is.
 
+mod broken;
 mod reading;
 
 use std::collections::BTreeSet;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use crate::error::Error;
 use crate::format;
 use crate::lsn::Lsn;
-use crate::recover::files::{self, File};
+use crate::recover::files::File;
 use crate::recover::{self, Verify, predecessor};
 use crate::storage::Storage;
 
@@ -51,8 +52,10 @@ pub struct Salvaged {
     pub skipped: Vec<Skipped>,
 }
 
-/// A part of a file that holds nothing intact, or that could not be read; or a whole file,
-/// with [`Error::Missing`] and no bytes, that is named and not there.
+/// A part of a file that holds nothing intact, that could not be read, or that is not there
+/// since the file is too short; or a whole file, with [`Error::Missing`] and no bytes, that is
+/// named and not there. Of a file whose header is broken it is the header alone, if what other
+/// files say of it makes something in it intact; else all of it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Skipped {
@@ -85,13 +88,11 @@ pub(crate) fn salvage<R: Flow>(
         epochs: BTreeSet::new(),
         head: Lsn::NONE,
     };
-    let files = salvage.open_all(storage)?;
+    let files = salvage.open_all()?;
     // a log that is whole says itself where it begins
     if let Ok(recover::Directory::Log(found)) = recover::recover(storage, Verify::Tail) {
         salvage.head = found.head;
     }
-    let begun = files.iter().filter_map(|file| file.first);
-    salvage.epochs.extend(begun.map(|first| first.state.epoch));
     let mut sealed = None;
     for Chosen { k, until, missing } in chosen(&files, salvage.head) {
         let file = &files[k];
@@ -107,9 +108,7 @@ pub(crate) fn salvage<R: Flow>(
             }
             _ => None,
         };
-        let noted = salvage.done.skipped.len();
         sealed = salvage.file(file, until, first_sequence);
-        salvage.done.skipped[noted..].sort_by_key(|skipped| skipped.from);
         if salvage.done.was_ended {
             break;
         }
@@ -120,6 +119,8 @@ pub(crate) fn salvage<R: Flow>(
             _ => {}
         }
     }
+    // a file's name begins with its index
+    salvage.done.skipped.sort_by(|a, b| (&a.path, a.from).cmp(&(&b.path, b.from)));
     Ok(salvage.done)
 }
 
@@ -173,18 +174,6 @@ struct Salvage<'v> {
 }
 
 impl Salvage<'_> {
-    fn open_all(&mut self, storage: &dyn Storage) -> crate::Result<Vec<File>> {
-        let mut files: Vec<File> = Vec::new();
-        for (index, name, len) in files::names(storage)?.segments {
-            let opened = File::open(storage, index, &name, len);
-            match opened.and_then(|file| files::fits(&files, &file).map(|()| file)) {
-                Ok(file) => files.push(file),
-                Err(cause) => self.skip(storage.path(&name), 0..len, cause),
-            }
-        }
-        Ok(files)
-    }
-
     /// Notes a file that `by` names, and that is not there.
     fn miss(&mut self, index: u64, by: &File) {
         let path = self.storage.path(&format::file_name(index));

@@ -189,6 +189,38 @@ fn damage_is_told_with_file_and_byte_and_the_rest_is_salvaged() {
 }
 
 #[test]
+fn what_is_intact_in_a_file_with_a_broken_header_or_length_is_salvaged() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    let path = directory.join(&segments(&directory)[1]);
+    let sound = fs::read(&path).unwrap();
+    let in_it = |lsn: &&Lsn| lsn.as_u64() / SEGMENT == 2;
+    let cut_away = lsns.iter().filter(in_it).filter(|lsn| lsn.as_u64() % SEGMENT + 528 > 30_000);
+    let mut flipped = sound.clone();
+    flipped[100] ^= 1;
+    let damaged = [
+        (flipped, 300, "bytes 0 to 4096 of"),
+        (sound[..30_000].to_vec(), 300 - cut_away.count(), "bytes 30000 to 65536 of"),
+    ];
+    for (bytes, records, skipped) in damaged {
+        fs::write(&path, bytes).unwrap();
+        for command in ["verify", "inspect"] {
+            let (code, said) = says(command, &directory, &[]);
+            assert_eq!(code, DAMAGE, "{said}");
+            assert!(said.contains("is damaged at byte 0"), "{said}");
+        }
+        let intact = says("inspect", &directory, &[]).1;
+        assert!(intact.starts_with(&format!("intact     {records} records of ")), "{intact}");
+        let into = TempDir::new();
+        let new = into.join("new");
+        let (code, said) = says("salvage", &directory, &[new.to_str().unwrap()]);
+        assert_eq!(code, DAMAGE, "{said}");
+        assert!(said.starts_with(&format!("{records} records into ")), "{said}");
+        assert!(said.contains(skipped), "{said}");
+    }
+}
+
+#[test]
 fn a_log_that_is_open_for_writing_is_looked_at_without_its_lock() {
     let directory = TempDir::new();
     log(&directory);

@@ -3,7 +3,7 @@
 //! Knows nothing of how segments follow each other.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Damage, Error, Result};
 use crate::format::{
@@ -78,14 +78,36 @@ pub(crate) struct First {
 impl File {
     /// Opens the file `name` of `len` bytes, and reads its header and first frame.
     pub(crate) fn open(storage: &dyn Storage, index: u64, name: &str, len: u64) -> Result<Self> {
-        let path = storage.path(name);
+        let contents = Self::start(storage, name, len)?;
+        let bytes = &contents.bytes(0)[..len.min(START_LEN) as usize];
+        Self::read(contents.path.clone(), index, name, len, bytes)
+    }
+
+    /// The same whatever its length, and with the header `told` by others, if its own is broken.
+    pub(crate) fn open_broken(
+        storage: &dyn Storage,
+        index: u64,
+        name: &str,
+        len: u64,
+        told: Option<SegmentHeader>,
+    ) -> Result<Self> {
+        let contents = Self::start(storage, name, len)?;
+        let bytes = &contents.bytes(0)[..len.min(START_LEN) as usize];
+        let told = told.map(|header| header.encode());
+        let header = told.as_ref().map_or(bytes, |told| told);
+        let (header, size) = Self::header(&contents.path, index, header)?;
+        Self::with(contents.path.clone(), name, len, (header, size), bytes)
+    }
+
+    /// A file's bytes, of which [`START_LEN`] are loaded, or all there are.
+    fn start(storage: &dyn Storage, name: &str, len: u64) -> Result<Contents> {
         if len < FIRST_FRAME {
+            let path = storage.path(name);
             return Err(Error::Damaged { path, at: 0, damage: Damage::FileLength });
         }
         let contents = Contents::open(storage, name, len)?;
-        let loaded = len.min(START_LEN);
-        contents.load(0..loaded)?;
-        Self::read(path, index, name, len, &contents.bytes(0)[..loaded as usize])
+        contents.load(0..len.min(START_LEN))?;
+        Ok(contents)
     }
 
     /// The file at `path`, of `len` bytes, that starts with `bytes`: [`START_LEN`] of them, or
@@ -97,13 +119,22 @@ impl File {
         len: u64,
         bytes: &[u8],
     ) -> Result<Self> {
-        let damaged = |damage| Error::Damaged { path: path.clone(), at: 0, damage };
-        let Some((header, bytes)) = bytes.split_first_chunk() else {
+        let (header, size) = Self::header(&path, index, bytes)?;
+        if u64::from(header.slots).checked_mul(size.bytes()) != Some(len) {
+            return Err(Error::Damaged { path, at: 0, damage: Damage::FileLength });
+        }
+        Self::with(path, name, len, (header, size), bytes)
+    }
+
+    /// What the header says with which `bytes` start, if a file with this index may have it.
+    fn header(path: &Path, index: u64, bytes: &[u8]) -> Result<(SegmentHeader, SegmentSize)> {
+        let damaged = |damage| Error::Damaged { path: path.to_owned(), at: 0, damage };
+        let Some(header) = bytes.first_chunk() else {
             return Err(damaged(Damage::FileLength));
         };
         let header = SegmentHeader::decode(header).map_err(|bad| match bad {
             BadHeader::Version(version) => Error::UnsupportedVersion {
-                path: path.clone(),
+                path: path.to_owned(),
                 version,
                 supported: format::VERSION,
             },
@@ -117,12 +148,19 @@ impl File {
         if header.index != index {
             return Err(damaged(Damage::Name));
         }
-        if u64::from(header.slots).checked_mul(size.bytes()) != Some(len) {
-            return Err(damaged(Damage::FileLength));
-        }
+        Ok((header, size))
+    }
+
+    fn with(
+        path: PathBuf,
+        name: &str,
+        len: u64,
+        (header, size): (SegmentHeader, SegmentSize),
+        bytes: &[u8],
+    ) -> Result<Self> {
         let name = name.to_owned();
         let mut file = File { name, path, header, size, first: None, len };
-        file.first = file.read_first(bytes)?;
+        file.first = file.read_first(&bytes[FIRST_FRAME as usize..])?;
         Ok(file)
     }
 
@@ -154,6 +192,11 @@ impl File {
 
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// The length that its header says, which only a broken file does not have.
+    pub(crate) fn full_len(&self) -> u64 {
+        u64::from(self.header.slots) * self.size.bytes()
     }
 
     pub(crate) fn contents(&self, storage: &dyn Storage) -> Result<Contents> {

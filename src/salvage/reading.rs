@@ -27,15 +27,16 @@ impl Salvage<'_> {
         first_sequence: Option<u64>,
     ) -> Option<Sealed> {
         let mut at = Break { place: START, epoch: 0, start: START.offset };
-        let mut left = file.len() * MAX_IN_VAIN;
+        let end = file.len().min(file.full_len());
+        let mut left = end * MAX_IN_VAIN;
         let contents = match file.contents(self.storage) {
             Ok(contents) => contents,
             Err(cause) => {
-                self.skip(file.path.clone(), 0..file.len(), cause);
+                self.skip(file.path.clone(), 0..end, cause);
                 return None;
             }
         };
-        for window in self.readable(file, &contents) {
+        for window in self.readable(file, &contents, end) {
             if window.start >= until {
                 break;
             }
@@ -51,11 +52,11 @@ impl Salvage<'_> {
         None
     }
 
-    /// The parts of a file that can be read.
-    fn readable(&mut self, file: &File, contents: &Contents) -> Vec<Range<u64>> {
+    /// The parts of a file that can be read, up to `end`.
+    fn readable(&mut self, file: &File, contents: &Contents, end: u64) -> Vec<Range<u64>> {
         let mut windows: Vec<Range<u64>> = Vec::new();
-        for at in (0..file.len()).step_by(PAGE as usize) {
-            let page = at..(at + PAGE).min(file.len());
+        for at in (0..end).step_by(PAGE as usize) {
+            let page = at..(at + PAGE).min(end);
             match contents.load(page.clone()) {
                 Ok(()) => match windows.last_mut() {
                     Some(window) if window.end == page.start => window.end = page.end,
