@@ -234,6 +234,19 @@ fn a_file_of_a_wrong_length_is_read_as_far_as_it_goes() {
 }
 
 #[test]
+fn nothing_behind_the_length_that_a_header_says_is_of_its_segment() {
+    let dir = Dir::default();
+    let [mut only] = dir.segments(["one"]);
+    resize(&dir, 1, 2 * SIZE);
+    only.region = dir.region(1);
+    only.at.offset = SIZE;
+    only.record("behind");
+    let (records, done) = salvaged(&dir);
+    assert_eq!(records, numbered([(1, "one")]));
+    assert_eq!(parts(&done), [(1, SIZE, 2 * SIZE)]);
+}
+
+#[test]
 fn what_was_cut_away_stays_away() {
     let dir = Dir::default();
     let mut first = dir.first();
