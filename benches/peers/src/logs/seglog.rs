@@ -1,10 +1,12 @@
 //! seglog: one writer, a buffer of 16 KiB, files of a fixed size. It knows one file;
-//! the row of files is its user's, so it is kept here.
+//! the row of files is its user's, so it is kept here, and its beginning is removed here.
 //!
 //! After a crash seglog takes back what no commit marker covers, so to make durable
 //! is `commit` (a marker, then a flush), not `sync`.
 
 use std::fs;
+use std::mem;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -24,6 +26,9 @@ struct Segments {
     shape: Shape,
     /// Full, and not committed since: oldest first.
     full: Vec<Writer<0>>,
+    /// Of the oldest file that was not given up.
+    first_number: u64,
+    /// It has the last record: it was made for one that did not fit in the file before.
     active: Writer<0>,
     active_number: u64,
     /// Of the last record. The marker takes it down for who reads.
@@ -59,13 +64,24 @@ impl Log for Seglog {
         segments.commit();
     }
 
+    /// Removes the files below the one that has the last record, whole and oldest first, so that
+    /// a crash leaves a row. Appends wait only until it is known which.
+    fn truncate(&self) -> bool {
+        let (dir, numbers, unwritten) = self.0.lock().unwrap().give_up();
+        for number in numbers {
+            fs::remove_file(path(&dir, number)).expect("remove a segment");
+        }
+        drop(unwritten); // what is left in their buffers goes to files without a name
+        true
+    }
+
     fn close(self) {
         self.sync(); // or an open would take back what is not committed
     }
 
     fn replay(dir: &Path, shape: Shape, visit: &mut dyn FnMut(&[u8])) -> bool {
         let active = Segments::open(dir, shape);
-        for number in 0..active.active_number {
+        for number in active.first_number..active.active_number {
             visit_all(Reader::open_read_only(path(dir, number), None).unwrap(), visit);
         }
         let committed = Some(active.active.flushed_offset());
@@ -77,21 +93,18 @@ impl Log for Seglog {
 
 impl Segments {
     fn open(dir: &Path, shape: Shape) -> Self {
-        let count = (0..).find(|&number| !path(dir, number).exists()).unwrap();
-        let active_number = u64::saturating_sub(count, 1);
-        let active = match count {
-            0 => create(dir, shape, 0),
-            _ => {
-                let path = path(dir, active_number);
-                let size = fs::metadata(&path).unwrap().len() as usize;
-                Writer::open(path, size, 0).expect("open a segment")
-            }
+        let (first_number, active_number) = numbers(dir).map_or((0, 0), RangeInclusive::into_inner);
+        let path = path(dir, active_number);
+        let active = match fs::metadata(&path) {
+            Ok(there) => Writer::open(path, there.len() as usize, 0).expect("open a segment"),
+            Err(_) => create(dir, shape, active_number),
         };
         Self {
             dir: dir.to_owned(),
             shape,
             full: Vec::new(),
             position: active.last_committed_position().unwrap_or(0),
+            first_number,
             active,
             active_number,
         }
@@ -111,7 +124,13 @@ impl Segments {
     fn roll(&mut self) {
         self.active_number += 1;
         let next = create(&self.dir, self.shape, self.active_number);
-        self.full.push(std::mem::replace(&mut self.active, next));
+        self.full.push(mem::replace(&mut self.active, next));
+    }
+
+    /// Which files are to be removed, and where; and those of them that no commit needs any more.
+    fn give_up(&mut self) -> (PathBuf, Range<u64>, Vec<Writer<0>>) {
+        let first_number = mem::replace(&mut self.first_number, self.active_number);
+        (self.dir.clone(), first_number..self.active_number, mem::take(&mut self.full))
     }
 
     fn commit(&mut self) {
@@ -142,6 +161,14 @@ fn create(dir: &Path, shape: Shape, number: u64) -> Writer<0> {
 
 fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:08}.log"))
+}
+
+/// The first and the last of the row of files. `None`: there is none.
+fn numbers(dir: &Path) -> Option<RangeInclusive<u64>> {
+    let files = fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name());
+    let numbers: Vec<u64> =
+        files.filter_map(|name| name.to_str()?.strip_suffix(".log")?.parse().ok()).collect();
+    Some(*numbers.iter().min()?..=*numbers.iter().max()?)
 }
 
 fn visit_all(mut reader: Reader<0>, visit: &mut dyn FnMut(&[u8])) {

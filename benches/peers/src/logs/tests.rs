@@ -113,6 +113,26 @@ fn a_full_segment_of_seglog_is_committed_once() {
     assert_eq!(found, records);
 }
 
+#[test]
+fn seglog_gives_up_the_files_before_its_last_record() {
+    let dir = Dir::new();
+    let mut from = 0;
+    for reopened in 1..=2 {
+        let log = Seglog::open(&dir.0, SHAPE);
+        for number in from..from + MANY {
+            log.append(&record(SHAPE, 0, number)); // nobody commits: the full files wait for it
+        }
+        from += MANY;
+        assert!(fs::read_dir(&dir.0).unwrap().count() > 5);
+        assert!(log.truncate());
+        assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 1);
+        log.close();
+        let left = &read_back::<Seglog>(&dir.0, SHAPE, 1)[0];
+        assert!(left.start > from - MANY, "after {reopened}: {left:?}");
+        assert_eq!(left.end, from);
+    }
+}
+
 fn one_thread_reads_back<L: Log>(shape: Shape, appends: u64) {
     let dir = Dir::new();
     let mut log = L::open(&dir.0, shape);

@@ -23,13 +23,15 @@ pub const SUSTAINED: Workload = Workload {
         when it begins (the first segment and two spares of 64 MiB), and more than a kernel lets wait \
         in its cache by default, up to 32 GiB of memory. Fresh: nothing is given up, and every file is new. Recycled: after every \
         64 MiB another thread gives up all that is before the last record, as at a checkpoint, and \
-        the time includes the end of the last of these. Nobody syncs. The percentiles are of the \
-        times that one MiB takes. What is left is read back, except where a log other than mapwal \
-        holds more than 1 GiB: there the size of its files is checked.",
+        the time includes the end of the last of these. Those that fall due while one is under way \
+        are joined into one: how many there were is in the table, and a log whose truncations take \
+        longer is asked for fewer. seglog leaves files to its user: its adapter removes them whole. \
+        Nobody syncs. The percentiles are of the times that one MiB takes. What is left is read \
+        back, except where wal-db holds more than 1 GiB: there the size of its files is checked.",
     cases: |quick| cases(if quick { 32 * MIB } else { 8 * GIB }, quick),
     takes: |case, contender| {
-        let beside = contender.name() == BESIDE && appenders(case, contender);
-        beside || contender.role == Role::Own
+        contender.role == Role::Own
+            || [BESIDE, "seglog"].contains(&contender.name()) && appenders(case, contender)
     },
     columns: COLUMNS,
     plot: Plot::Nothing,
