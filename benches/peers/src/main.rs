@@ -3,6 +3,7 @@
 //! The parent runs every contender of every case in interleaved rounds, each in a child
 //! process of its own, and reports. See README.md.
 
+mod ahead;
 mod calm;
 mod log;
 mod logs;

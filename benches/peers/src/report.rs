@@ -4,13 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use crate::Asked;
+use crate::ahead;
 use crate::calm::Calm;
 use crate::logs::{CONTENDERS, Contender, Role};
 use crate::machine;
 use crate::measure::median;
 use crate::outcome::{Results, Rounds};
 use crate::plot;
-use crate::tables::{PERCENTILES, digits, percentiles, show, show_spread, table};
+use crate::tables::{PERCENTILES, percentiles, show, show_spread, table, times};
 use crate::targets;
 use crate::workloads::{self, Case, Column, Plot, Workload};
 
@@ -97,7 +98,7 @@ fn case_table(workload: &Workload, case: &Case, entries: &[Entry]) -> String {
             if let (0, true, Some((_, own))) = (number, compared, own) {
                 let ratios = own.ratios(column.number, rounds);
                 let shown = contender.role != Role::Own && !ratios.is_empty();
-                row.push(if shown { digits(median(&ratios)) + " ×" } else { String::new() });
+                row.push(if shown { times(median(&ratios)) } else { String::new() });
             }
         }
         if timed {
@@ -121,19 +122,22 @@ fn cell(rounds: &Rounds, column: &Column, with_spread: bool) -> String {
     }
 }
 
-/// The end of a run: targets, and the document if it was asked for.
+/// The end of a run: targets, who is ahead, and the document if it was asked for.
 pub fn finish(asked: &Asked, results: &Results, failures: &[String], calm: &Calm) {
     // small sizes say nothing about them
-    let targets =
-        if asked.quick { String::new() } else { targets::section(results, asked.everything) };
-    print!("{targets}");
+    let judged = if asked.quick {
+        String::new()
+    } else {
+        targets::section(results, asked.everything) + &ahead::section(results)
+    };
+    print!("{judged}");
     if !asked.write {
         return;
     }
     let plots = Path::new(DOCS).join("benchmarks");
     let _ = fs::remove_dir_all(&plots); // those of a run before, which may have had others
     fs::create_dir_all(&plots).unwrap();
-    let mut text = opening(&asked.dir) + &calm.report() + &targets;
+    let mut text = opening(&asked.dir) + &calm.report() + &judged;
     for workload in workloads::ALL {
         text += &section_with(workload, asked.quick, results, &|case| {
             draw(&plots, workload, case, results)
@@ -169,7 +173,8 @@ fn opening(dir: &Path) -> String {
          beginning with another and every other one backwards, each run in a process and a directory of its \
          own, after a `sync(2)`; shown are the median over the rounds and, in \
          brackets, the slowest and the fastest round; latencies are of all rounds together. Ratios are medians \
-         of the ratios in each round; above 1 × mapwal does more in the same time. After every run what \
+         of the ratios in each round, those of percentiles are of the percentiles of all rounds together; above 1 × mapwal \
+         does more in the same time, or takes longer where the ratio is of a percentile. After every run what \
          was written is read back and compared, as far as the workload does not say otherwise.\n\n{}\n{}\n{}",
         table(&rows, false),
         table(&contenders, false),

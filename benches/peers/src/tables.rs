@@ -44,6 +44,15 @@ pub fn digits(value: f64) -> String {
     }
 }
 
+/// How many times one is the other: closer to 1 with one more digit, as it is there that the two
+/// are judged.
+pub fn times(ratio: f64) -> String {
+    match (ratio - 1.0).abs() {
+        off if off > 0.0 && off < 0.005 => format!("{ratio:.3} ×"),
+        _ => digits(ratio) + " ×",
+    }
+}
+
 /// The median, and from where to where the rounds went.
 pub fn show_spread(values: &[f64], unit: Unit) -> String {
     let (min, max) = bounds(values);
@@ -64,16 +73,28 @@ pub const PERCENTILES: [(&str, f64); 5] =
 
 /// Nothing is said of a percentile that no sample lies above, but for the maximum.
 pub fn percentiles(latency: &Histogram<u64>) -> Vec<String> {
-    let told = |quantile: f64| quantile == 1.0 || latency.len() as f64 * (1.0 - quantile) > 0.999;
-    let at = |quantile| show(latency.value_at_quantile(quantile) as f64, Unit::Nanos);
-    let shown = |&(_, quantile)| if told(quantile) { at(quantile) } else { String::new() };
+    let shown = |&(_, quantile): &_| {
+        percentile(latency, quantile).map_or(String::new(), |nanos| show(nanos, Unit::Nanos))
+    };
     PERCENTILES.iter().map(shown).collect()
+}
+
+/// In nanoseconds, if there are samples enough.
+pub fn percentile(latency: &Histogram<u64>, quantile: f64) -> Option<f64> {
+    let told = quantile == 1.0 || latency.len() as f64 * (1.0 - quantile) > 0.999;
+    told.then(|| latency.value_at_quantile(quantile) as f64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::measure::histogram;
+
+    #[test]
+    fn a_ratio_close_to_one_says_on_which_side_it_is() {
+        let shown = [257.0 / 256.0, 0.996, 0.994, 1.0, 1.006, 1.1].map(times);
+        assert_eq!(shown, ["1.004 ×", "0.996 ×", "0.99 ×", "1 ×", "1.01 ×", "1.10 ×"]);
+    }
 
     #[test]
     fn a_percentile_needs_samples_enough() {

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use crate::logs::{CONTENDERS, Role};
 use crate::measure::median;
 use crate::outcome::{Results, Rounds};
-use crate::tables::{bounds, digits, show, table};
+use crate::tables::{bounds, show, table, times};
 use crate::workloads::{Unit, latency, memory, sustained};
 
 /// What was found.
@@ -232,7 +232,7 @@ impl Target {
 
     fn show(&self, value: f64) -> String {
         match self.needed {
-            Needed::Times(_) | Needed::Within(_) => format!("{} ×", digits(value)),
+            Needed::Times(_) | Needed::Within(_) => times(value),
             Needed::AtMost(_, unit) => show(value, unit),
         }
     }
