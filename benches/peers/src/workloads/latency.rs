@@ -81,7 +81,7 @@ fn paced(name: &str, rate: u64, segment: u64, quick: bool) -> Case {
         rate,
         time: Duration::from_millis(if quick { 100 } else { 3000 }),
         segment,
-        rounds: 2,
+        rounds: 3,
         quick,
         ..Case::default()
     }

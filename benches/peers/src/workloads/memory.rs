@@ -43,7 +43,7 @@ fn cases(quick: bool) -> Vec<Case> {
         threads: 1,
         amount: if quick { 64 * MIB } else { 8 * GIB },
         segment: if quick { 4 * MIB } else { 64 * MIB },
-        rounds: 2,
+        rounds: 4,
         quick,
         ..Case::default()
     }]
