@@ -55,11 +55,10 @@ impl Follower {
         let deadline = Instant::now().checked_add(at_most);
         let mut backoff = Backoff::default();
         let at = loop {
-            let alive = self.log.check_alive(); // before the look: what came by then is seen
             if let Some(at) = self.step()? {
                 break at;
             }
-            match alive {
+            match self.log.check_alive() {
                 Err(error) if self.has_come_to_the_end() => return Err(error),
                 Ok(()) | Err(_) => self.log.check_outside_closure()?,
             }
@@ -123,13 +122,16 @@ impl Follower {
         backoff.wait(); // claims are in flight, or a roll
     }
 
-    /// Whether nothing will come that this may hand out, of a log that takes nothing any more:
-    /// appends that were under way when a flush failed still come.
+    /// Whether nothing is left to hand out of a log that takes nothing any more. What came since
+    /// the last look is, and so are appends that were under way when a flush failed.
     fn has_come_to_the_end(&self) -> bool {
+        let at = self.view.segment.lsn(self.position.offset());
+        if self.durable_only {
+            return at.0 >= self.log.commit.durable();
+        }
         let chain = &mut *lock(&self.log.chain);
         let end = self.log.end_active(chain);
-        self.durable_only
-            || self.view.segment.lsn(self.position.offset()) >= chain.active().lsn(end.offset)
+        at >= chain.active().lsn(end.offset)
     }
 
     fn is_published(&self) -> bool {

@@ -592,12 +592,14 @@ fn opening_syncs_names_that_an_earlier_process_may_have_left_unsynced() {
 
 #[test]
 fn a_follower_hands_out_the_last_record_before_it_says_that_the_log_has_ended() {
-    for _ in 0..200 {
+    for round in 0..200 {
+        let fails = round % 2 == 0;
         let (disk, wal) = log();
         let first = wal.append(b"first").unwrap();
         thread::scope(|scope| {
             for _ in 0..8 {
-                let mut follower = wal.follow(first).unwrap();
+                let follower = wal.follow(first).unwrap();
+                let mut follower = if fails { follower } else { follower.durable() };
                 scope.spawn(move || {
                     let mut read = Vec::new();
                     loop {
@@ -612,11 +614,15 @@ fn a_follower_hands_out_the_last_record_before_it_says_that_the_log_has_ended() 
                 });
             }
             thread::sleep(Duration::from_micros(200));
-            wal.append(b"last").unwrap();
-            disk.lose();
-            wal.sync().unwrap_err();
+            if fails {
+                wal.append(b"last").unwrap();
+                disk.lose();
+                wal.sync().unwrap_err();
+            } else {
+                wal.commit(b"last").unwrap();
+                wal.close().unwrap();
+            }
         });
-        drop(wal);
     }
 }
 

@@ -501,7 +501,7 @@ fn a_cut_at_a_record_takes_it_and_what_is_behind_it() {
 fn a_reader_that_goes_backwards_is_told_if_what_it_read_was_cut_away() {
     for read in [1, 40, 100, 260] {
         for kept in [10, 130, 250, 299] {
-            let wal = small().in_memory().unwrap();
+            let wal = Options::new().segment_size(1 << 20).in_memory().unwrap();
             let lsns: Vec<_> = (0..300).map(|_| wal.append(&[1; 1000]).unwrap()).collect();
             let reader = wal.reader();
             let mut backwards = reader.backwards();
