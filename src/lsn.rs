@@ -21,7 +21,7 @@ use std::fmt;
 pub struct Lsn(pub(crate) u64);
 
 impl Lsn {
-    /// No place: below every record.
+    /// No place: below every record. Reading from there begins at the head.
     pub const NONE: Lsn = Lsn(0);
 
     /// The place with this number. Whether there is a record is found out by

@@ -256,11 +256,12 @@ impl Log {
 
         let mut state = self.state(Reason::Open, chain.head);
         state.durable = segment.lsn(end.offset);
+        let payload = state.encode();
         let stamp = segment::Stamp { epoch: self.epoch, durable: state.durable.0 };
         let range = end.offset..end.offset + STATE_SIZE;
         let claim = map.claim(range, end.ordinal, base, format::seed(salt, 0));
         let seed = claim.seed();
-        segment::put(claim, stamp, format::Kind::State, seed, &state.encode());
+        segment::put(claim, stamp, format::Kind::State, seed, &payload);
         let behind = Place { offset: end.offset + STATE_SIZE, ..end };
 
         segment.set_ready(ready);

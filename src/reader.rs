@@ -23,7 +23,9 @@ use crate::sync::{Arc, lock};
 /// it, so that their records are plain slices. For a reader that lives long, follow
 /// the log with a [`Follower`](crate::Follower), which holds one segment at a time.
 ///
-/// A reader hinders nobody: the files that it reads may be truncated away meanwhile.
+/// A reader hinders nobody: the files that it reads may be truncated away meanwhile. It may
+/// outlive its log, for what it holds: of what a later opening appends and cuts away it is not
+/// told.
 /// Where a place is looked for in a segment for the first time, its records are walked
 /// once, which takes some ten milliseconds for 64 MiB of small ones.
 pub struct Reader {
@@ -101,8 +103,8 @@ impl Reader {
     }
 
     /// The records from `lsn` on, which is where one begins, or the tail, or what
-    /// [`truncate_before`](crate::Wal::truncate_before) was asked for. If it is
-    /// neither, the first item is the error: [`Error::NotARecord`],
+    /// [`truncate_before`](crate::Wal::truncate_before) was asked for, or [`Lsn::NONE`] for all.
+    /// If it is none of these, the first item is the error: [`Error::NotARecord`],
     /// [`Error::Truncated`], [`Error::CutAway`] or [`Error::OutOfLog`]. So it is with
     /// [`Error::Io`] if the file could not be mapped, and with [`Error::Damaged`] if what
     /// lies before `lsn` in it is no longer intact.

@@ -237,12 +237,12 @@ impl Log {
         head: Lsn,
     ) -> Result<Option<Lsn>> {
         let active = chain.active().clone();
+        let payload = self.state(reason, head).encode();
         if chain.behind_end.is_none() {
             if let Asked::Granted { claim, wake, .. } =
                 self.ring.active_seat().ask_politely(STATE_SIZE, 0)
             {
                 let (seed, stamp) = (claim.seed(), self.stamp());
-                let payload = self.state(reason, head).encode();
                 let lsn = segment::put(claim, stamp, Kind::State, seed, &payload);
                 if wake {
                     self.waiters.published(&self.ring.active_seat().slot);

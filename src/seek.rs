@@ -49,7 +49,7 @@ impl Log {
         self.read_in(
             |chain| {
                 let lsn = match from {
-                    Start::Head => chain.head,
+                    Start::Head | Start::At(Lsn::NONE) => chain.head,
                     Start::Tail => self.tail(chain),
                     Start::At(lsn) => lsn,
                 };

@@ -311,7 +311,7 @@ impl Wal {
         Reader::new(self.log.clone())
     }
 
-    /// A live tail from `lsn` on, which is where a record begins, or the tail. Costs what
+    /// A live tail from `lsn` on, which is as for [`Reader::from`]. Costs what
     /// [`read`](Self::read) does.
     ///
     /// # Errors

@@ -145,7 +145,7 @@ fn salvaging_begins_nothing_that_it_cannot_fill() {
         mapwal(&["salvage", from.to_str().unwrap(), new.to_str().unwrap()]).status.code()
     };
     assert_eq!(salvage(&missing, &new), Some(UNREADABLE));
-    assert_eq!(salvage(&empty, &new), Some(SOUND));
+    assert_eq!(salvage(&empty, &new), Some(UNREADABLE));
     assert_eq!(says("salvage", &directory, &[directory.join("sub").to_str().unwrap()]).0, USAGE);
     let size = ["--segment-size", "1000"];
     assert_eq!(
@@ -314,8 +314,17 @@ fn a_dump_that_follows_ends_quietly_when_nobody_reads_on() {
 #[test]
 fn what_is_no_log_and_what_is_no_command_is_told_apart() {
     let directory = TempDir::new();
-    assert_eq!(says("verify", &directory, &[]), (SOUND, "no log\n".to_owned()));
-    assert_eq!(says("inspect", &directory, &[]), (SOUND, "no log\n".to_owned()));
+    let elsewhere = TempDir::new();
+    let new = elsewhere.join("new");
+    for command in [&["verify"][..], &["inspect"], &["dump"], &["salvage", new.to_str().unwrap()]] {
+        let mut words = vec![command[0], directory.to_str().unwrap()];
+        words.extend(&command[1..]);
+        let output = mapwal(&words);
+        assert_eq!(output.status.code(), Some(UNREADABLE), "{command:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("there is no log in") && output.stdout.is_empty(), "{said}");
+    }
+    assert!(!new.exists());
     let missing = directory.join("missing");
     let output = mapwal(&["inspect", missing.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(UNREADABLE));

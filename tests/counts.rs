@@ -127,7 +127,7 @@ fn an_append_to_prepared_space_makes_no_call_that_reaches_for_the_disk() {
 }
 
 #[test]
-fn a_commit_is_one_flush_and_the_next_append_is_spared_its_fault() {
+fn a_commit_is_one_flush() {
     let disk = Disk::new();
     let wal = small().open_on(&disk).unwrap();
     prepare(&wal);

@@ -62,7 +62,7 @@ fn a_watch_hands_out_what_is_there_and_then_what_comes() {
 }
 
 #[test]
-fn a_watch_sleeps_until_a_record_comes() {
+fn a_watch_waits_until_a_record_comes() {
     ends(|| {
         let directory = TempDir::new();
         let wal = small().open(&directory).unwrap();

@@ -28,7 +28,7 @@ say how it was at a moment, and look again before they call anything wrong; dump
 writes, but for dump --follow: it prints what was appended, be it durable or not, batches as a whole. What was given up
 before it was printed, or cut away after, is told, and it goes on behind.
 Exit: 0 all is sound, 1 something is damaged or was left out (of dump and salvage also what a crash cut short),
-2 the command is wrong, 3 DIR could not be read, or NEW not be written.";
+2 the command is wrong, 3 DIR could not be read or has no log, or NEW could not be written.";
 
 /// What a command found.
 enum Found {
@@ -41,6 +41,7 @@ enum Failed {
     Usage(String),
     Log(Error),
     Source(PathBuf, io::Error),
+    NoLog(PathBuf),
     Output(io::Error),
 }
 
@@ -76,6 +77,10 @@ pub(super) fn main() -> ExitCode {
         }
         Err(Failed::Source(path, error)) => {
             eprintln!("mapwal: cannot find {}: {error}", path.display());
+            ExitCode::from(3)
+        }
+        Err(Failed::NoLog(path)) => {
+            eprintln!("mapwal: there is no log in {}: it has no segment", path.display());
             ExitCode::from(3)
         }
         Err(Failed::Output(error)) => {
@@ -146,7 +151,7 @@ fn number(text: &str) -> Result<u64> {
 fn inspect(directory: &Path) -> Result<Found> {
     let report = match Options::new().inspect(directory) {
         Ok(Some(report)) => report,
-        Ok(None) => return say("no log"),
+        Ok(None) => return Err(Failed::NoLog(directory.to_owned())),
         Err(error) => {
             if is_damage(&error) {
                 say_what_is_intact(directory)?;
@@ -190,7 +195,8 @@ fn say_what_is_intact(directory: &Path) -> Result<()> {
 }
 
 fn verify(directory: &Path) -> Result<Found> {
-    let Some(report) = Options::new().inspect(directory)? else { return say("no log") };
+    let report = Options::new().inspect(directory)?;
+    let report = report.ok_or_else(|| Failed::NoLog(directory.to_owned()))?;
     let records: u64 = report.segments.iter().map(|segment| segment.records).sum();
     let (segments, ending) = (report.segments.len(), ending(&report));
     say(&format!(
@@ -276,6 +282,7 @@ fn dump(directory: &Path, options: &Dump) -> Result<Found> {
     if options.follow {
         return follow(directory, options);
     }
+    see_to_a_log(directory)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let salvaged = Options::new().salvage(directory, |lsn, sequence, data| {
@@ -350,12 +357,7 @@ fn salvage(directory: &Path, new: &Path, segment_size: Option<u64>) -> Result<Fo
     if above.next().is_some_and(|above| above.starts_with(&source)) {
         return Err(Failed::Usage(format!("{} is inside {}", new.display(), directory.display())));
     }
-    // whether there is anything to read: all of it is read below
-    match Options::new().verify(Verify::Tail).inspect(directory) {
-        Ok(None) => return say("no log"),
-        Err(error) if !is_damage(&error) => return Err(error.into()),
-        Ok(Some(_)) | Err(_) => {}
-    }
+    see_to_a_log(directory)?;
     let options = Options::new();
     let options = match segment_size {
         Some(bytes) => options.segment_size(bytes),
@@ -373,6 +375,15 @@ fn salvage(directory: &Path, new: &Path, segment_size: Option<u64>) -> Result<Fo
     wal.close()?;
     say(&format!("{} records into {}", salvaged.records, new.display()))?;
     Ok(left_out(&salvaged))
+}
+
+/// Whether there is anything to read. Verifies little: all of it is read afterwards.
+fn see_to_a_log(directory: &Path) -> Result<()> {
+    match Options::new().verify(Verify::Tail).inspect(directory) {
+        Ok(None) => Err(Failed::NoLog(directory.to_owned())),
+        Err(error) if !is_damage(&error) => Err(error.into()),
+        Ok(Some(_)) | Err(_) => Ok(()),
+    }
 }
 
 /// Says on a terminal how far long work has come.
