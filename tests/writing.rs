@@ -450,7 +450,7 @@ fn concurrent_commits_share_flushes_and_all_of_them_survive_a_power_cut() {
 }
 
 #[test]
-fn both_flush_methods_make_durable() {
+fn what_was_committed_is_read_again_with_either_flush_method() {
     for method in [FlushMethod::Range, FlushMethod::File] {
         let directory = TempDir::new();
         let wal = small().flush_method(method).open(&directory).unwrap();
