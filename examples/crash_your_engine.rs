@@ -5,7 +5,8 @@
 //! crash_your_engine [SEEDS] [--seed N] [--without-sync]
 //! ```
 //!
-//! A seed that fails is printed, and `--seed` brings it back. `--without-sync` is an engine
+//! A seed that fails is printed, and `--seed` brings it back, each time: the engine has one
+//! thread, and the log none in the background. `--without-sync` is an engine
 //! that forgets to make a change durable before it acknowledges it: to see that it is found.
 
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ struct Store {
 
 impl Store {
     fn open(disk: &Disk, forgets_to_sync: bool) -> Result<Self> {
-        let wal = Options::new().segment_size(64 << 10).open_on(disk)?;
+        let wal = Options::new().segment_size(64 << 10).background(false).open_on(disk)?;
         let mut entries = Entries::new();
         for record in wal.reader().iter() {
             apply(&mut entries, record?.data());

@@ -118,8 +118,9 @@ impl Options {
     /// `visit` for every intact record in the order of the log, with its place, its
     /// sequence number where that is known, and its bytes. Batches are whole or left
     /// out. A file whose header or length is broken is read as far as other files say what its
-    /// header did, and as far as it goes. Returns what was skipped, and why. None of the
-    /// options counts.
+    /// header did, and as far as it goes; one with so many broken frames that 64 times its size
+    /// was read in vain is given up from there on. Returns what was skipped, and why. None of
+    /// the options counts.
     ///
     /// `visit` returns nothing, or a [`ControlFlow`](std::ops::ControlFlow), with which it
     /// can end the work:

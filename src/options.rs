@@ -26,6 +26,7 @@ pub struct Options {
     pub(crate) spares: usize,
     pub(crate) verify: Verify,
     pub(crate) flush_method: FlushMethod,
+    pub(crate) background: bool,
 }
 
 impl Default for Options {
@@ -44,6 +45,7 @@ impl Options {
             spares: 2,
             verify: Verify::All,
             flush_method: FlushMethod::Range,
+            background: true,
         }
     }
 
@@ -84,6 +86,19 @@ impl Options {
     /// [`max_log_size`](Self::max_log_size) allows.
     pub fn spares(mut self, count: usize) -> Self {
         self.spares = count;
+        self
+    }
+
+    /// Whether a thread prepares what comes next in the background, as it does by default.
+    ///
+    /// Without it nothing is done ahead: an append that needs another segment makes the file,
+    /// which takes as long as the disk does to take a segment (some 100 ms for 64 MiB), unless
+    /// a retired one is there, and the pages behind the last record are made present as they
+    /// are needed. For programs that must not have threads; and for tests on a simulated disk
+    /// (the feature `sim`), where the same calls then come in the same order each time, as long
+    /// as one thread uses the log.
+    pub fn background(mut self, background: bool) -> Self {
+        self.background = background;
         self
     }
 

@@ -48,9 +48,14 @@ pub struct Salvaged {
     /// Whether the visitor ended the work: then nothing is known of what lies behind the
     /// last record that it was handed.
     pub was_ended: bool,
-    /// What was skipped, in the order of the log.
+    /// What was skipped, in the order of the log: the first thousand parts that were found.
     pub skipped: Vec<Skipped>,
+    /// How many parts were skipped beyond those.
+    pub more_skipped: u64,
 }
+
+/// So many skipped parts are told, and the rest are counted: a file may be made of nothing else.
+const MOST_TOLD: usize = 1000;
 
 /// A part of a file that holds nothing intact, that could not be read, or that is not there
 /// since the file is too short; or a whole file, with [`Error::Missing`] and no bytes, that is
@@ -185,6 +190,10 @@ impl Salvage<'_> {
     }
 
     fn skip(&mut self, path: PathBuf, range: Range<u64>, cause: Error) {
-        self.done.skipped.push(Skipped { path, from: range.start, to: range.end, cause });
+        if self.done.skipped.len() < MOST_TOLD {
+            self.done.skipped.push(Skipped { path, from: range.start, to: range.end, cause });
+        } else {
+            self.done.more_skipped += 1;
+        }
     }
 }

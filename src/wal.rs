@@ -30,7 +30,9 @@ use crate::sync::{Arc, Ordering, lock};
 /// that succeeded.
 pub struct Wal {
     log: Arc<Log>,
+    /// `None`: it was not asked for, or has ended.
     worker: Option<JoinHandle<()>>,
+    has_ended: bool,
 }
 
 impl fmt::Debug for Wal {
@@ -40,15 +42,20 @@ impl fmt::Debug for Wal {
 }
 
 impl Wal {
-    /// The log, and the thread that works for it in the background.
+    /// The log, and the thread that works for it in the background, if it is to have one.
     pub(crate) fn start(log: Log) -> Result<Wal> {
-        let log = Arc::new(log);
-        let working = log.clone();
-        let worker = thread::Builder::new()
-            .name("mapwal".into())
-            .spawn(move || working.worker.run(&working))
-            .map_err(|e| Error::io("start the background thread of", &log.path(""), e))?;
-        Ok(Wal { log, worker: Some(worker) })
+        let mut wal = Wal { log: Arc::new(log), worker: None, has_ended: false };
+        if wal.log.options.background {
+            let working = wal.log.clone();
+            let worker = thread::Builder::new()
+                .name("mapwal".into())
+                .spawn(move || working.worker.run(&working))
+                .map_err(|e| Error::io("start the background thread of", &wal.log.path(""), e))?;
+            wal.worker = Some(worker);
+        } else {
+            lock(&wal.log.recovered).clear(); // nobody would, when the log is no longer read first
+        }
+        Ok(wal)
     }
 
     /// Opens the log in this directory with default [`Options`], or creates it.
@@ -364,9 +371,13 @@ impl Wal {
     }
 
     fn end(&mut self) -> Result<()> {
-        let Some(worker) = self.worker.take() else { return Ok(()) };
+        if std::mem::replace(&mut self.has_ended, true) {
+            return Ok(());
+        }
         self.log.worker.stop();
-        let _ = worker.join(); // it makes its errors known where they matter
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.join(); // it makes its errors known where they matter
+        }
         let closed = self.log.close();
         lock(&self.log.recovered).clear();
         *lock(&self.log.guard) = None;

@@ -2,9 +2,12 @@
 
 mod common;
 
+use std::thread;
+use std::time::Duration;
+
 use common::{SEGMENT, TempDir, append_all, ends, fill, small, texts};
 use mapwal::sim::Disk;
-use mapwal::{Batch, Error, Lsn, Options, Wal};
+use mapwal::{Batch, Ended, Error, Lsn, Options, Wal};
 
 /// Waits for the background thread to have done what it has to.
 fn until(done: impl Fn() -> bool + Send + 'static) {
@@ -96,6 +99,36 @@ fn a_large_record_takes_the_room_of_spares() {
     wal.append(&vec![4; largest]).unwrap();
     assert!(wal.stats().size <= 12 * SEGMENT);
     assert!(matches!(wal.append(&vec![4; 9 * SEGMENT as usize]), Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn without_a_background_thread_nothing_happens_behind_the_callers_back() {
+    let steps = || -> Vec<u64> {
+        let disk = Disk::new();
+        let open = || small().background(false).open_on(&disk).unwrap();
+        let wal = open();
+        let (mut lsns, mut calls) = (Vec::new(), Vec::new());
+        for step in 0..40 {
+            lsns.extend((0..20).map(|i| wal.append(&vec![step; 100 * i]).unwrap()));
+            match step % 5 {
+                0 => wal.sync().map(drop).unwrap(),
+                1 => wal.rotate().unwrap(),
+                2 => wal.truncate_before(lsns[lsns.len() - 30]).unwrap(),
+                3 => wal.truncate_after(lsns[lsns.len() - 5]).unwrap(),
+                _ => drop(wal.append(&vec![step; 200_000]).unwrap()),
+            }
+            let before = disk.calls();
+            thread::sleep(Duration::from_millis(2));
+            assert_eq!(disk.calls(), before, "step {step}");
+            calls.push(before);
+        }
+        assert!(wal.stats().recycled > 0 && wal.stats().made > 0);
+        wal.close().unwrap();
+        assert_eq!(open().recovery().ended, Ended::Closed);
+        calls
+    };
+    let first = steps();
+    assert!((0..3).all(|_| steps() == first));
 }
 
 #[test]

@@ -14,9 +14,9 @@ use crate::scan::{Content, Frame, Place, START, Stop, Walk};
 /// What bad media takes at a time.
 const PAGE: u64 = 4096;
 
-/// How often the size of a file may be checksummed in vain: what is more is a file that was made to
-/// be salvaged for ever.
-const MAX_IN_VAIN: u64 = 4;
+/// How often the size of a file may be checksummed in vain: some hundred frames of which each says
+/// that it is as long as a quarter of the file. What is more was made to be salvaged for ever.
+const MAX_IN_VAIN: u64 = 64;
 
 impl Salvage<'_> {
     /// One file, up to `until`.

@@ -29,8 +29,10 @@ pub(crate) enum End {
 }
 
 /// Options as a random user has them.
-pub(crate) fn options(random: &mut Random) -> Options {
-    let mut options = Options::new().segment_size(SEGMENT).spares(1 + random.below(3) as usize);
+pub(crate) fn options(random: &mut Random, is_alone: bool) -> Options {
+    let spares = 1 + random.below(3) as usize;
+    let background = !is_alone && !random.one_in(8);
+    let mut options = Options::new().segment_size(SEGMENT).spares(spares).background(background);
     if random.one_in(4) {
         options = options.max_log_size(SEGMENT * (3 + random.below(6)));
     }
@@ -38,8 +40,8 @@ pub(crate) fn options(random: &mut Random) -> Options {
 }
 
 impl Life {
-    pub(crate) fn random(random: &mut Random, end: End) -> Self {
-        let threads = 1 + random.below(3);
+    pub(crate) fn random(random: &mut Random, end: End, is_alone: bool) -> Self {
+        let threads = if is_alone { 1 } else { 1 + random.below(3) };
         let calls = 5 + random.below(60);
         Life { seed: random.next(), threads, calls, end }
     }

@@ -343,6 +343,9 @@ fn left_out(salvaged: &Salvaged) -> Found {
             _ => eprintln!("mapwal: bytes {from} to {to} of {path} are left out: {why}"),
         }
     }
+    if salvaged.more_skipped > 0 {
+        eprintln!("mapwal: and {} more parts are left out", salvaged.more_skipped);
+    }
     if salvaged.skipped.is_empty() { Found::Sound } else { Found::Damage }
 }
 

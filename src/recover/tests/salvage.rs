@@ -247,6 +247,33 @@ fn nothing_behind_the_length_that_a_header_says_is_of_its_segment() {
 }
 
 #[test]
+fn broken_lengths_by_the_dozen_cost_no_other_record() {
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    let texts: Vec<_> = (0..400).map(|i| format!("{i:0120}")).collect();
+    let lsns: Vec<_> = texts.iter().map(|text| segment.record(text)).collect();
+    for lsn in lsns.iter().step_by(8) {
+        dir.flip(1, lsn % SIZE + 1, 0x20); // 8 KiB longer
+    }
+    let (records, done) = salvaged(&dir);
+    let kept = |i: &usize| i % 8 != 0;
+    assert!(records.iter().map(|(_, text)| text).eq((0..400).filter(kept).map(|i| &texts[i])));
+    assert_eq!(done.skipped.len(), 50);
+}
+
+#[test]
+fn of_many_broken_parts_the_first_thousand_are_told() {
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    let lsns: Vec<_> = (0..2400).map(|_| segment.record("short")).collect();
+    for lsn in lsns.iter().skip(1).step_by(2) {
+        dir.flip(1, lsn % SIZE + 16, 1);
+    }
+    let (records, done) = salvaged(&dir);
+    assert_eq!((records.len(), done.skipped.len(), done.more_skipped), (1200, 1000, 200));
+}
+
+#[test]
 fn what_was_cut_away_stays_away() {
     let dir = Dir::default();
     let mut first = dir.first();

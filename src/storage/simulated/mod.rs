@@ -28,7 +28,10 @@ use platter::Platter;
 /// It fails when told to. Calls are counted across everything that reaches for
 /// the disk: locking, listing, creating, opening, renaming and removing files,
 /// syncing names, flushing, preparing and reading in. Appending to prepared space
-/// is none of these.
+/// is none of these. Those of a log's background thread count with the others, and come when
+/// they come: open the log without one
+/// ([`Options::background`](crate::Options::background)), and what failed fails again, as long
+/// as one thread uses it.
 ///
 /// Clones are the same disk.
 #[derive(Clone, Default)]
