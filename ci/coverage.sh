@@ -9,7 +9,7 @@ mkdir -p "$target"
 command -v cargo-llvm-cov >/dev/null || cargo install --quiet --locked cargo-llvm-cov
 rustup component list --installed | grep -q '^llvm-tools' || rustup component add llvm-tools
 export CARGO_TARGET_DIR=$target MAPWAL_IMAGES=${MAPWAL_IMAGES:-20000}
-cargo llvm-cov --locked --quiet --release --no-report --lib --bins --tests >/dev/null
+cargo llvm-cov --locked --quiet --release --no-report --lib --bins --examples --tests >/dev/null
 cargo llvm-cov report --release --ignore-filename-regex tests
 cargo llvm-cov report --release --ignore-filename-regex tests --lcov --output-path "$target/lcov"
 
