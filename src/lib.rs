@@ -27,7 +27,7 @@
 //! # Features
 //!
 //! - `sim`: a simulated disk to crash a log on, and an engine built on it: for tests.
-//! - `fast-crc`: appends of 64 B to 4 KiB are checked in less time on x86-64; the bytes on disk
+//! - `fast-crc`: appends of 64 B to 1 KiB are checked in less time on x86-64; the bytes on disk
 //!   are the same.
 //!
 //! In the repository, `docs/guarantees.md` says what is promised, and on what that rests;

@@ -134,10 +134,11 @@ pub fn finish(asked: &Asked, results: &Results, failures: &[String], calm: &Calm
     if !asked.write {
         return;
     }
+    let opening = opening(&asked.dir); // before the sources are no longer what was built
     let plots = Path::new(DOCS).join("benchmarks");
     let _ = fs::remove_dir_all(&plots); // those of a run before, which may have had others
     fs::create_dir_all(&plots).unwrap();
-    let mut text = opening(&asked.dir) + &calm.report() + &judged;
+    let mut text = opening + &calm.report() + &judged;
     for workload in workloads::ALL {
         text += &section_with(workload, asked.quick, results, &|case| {
             draw(&plots, workload, case, results)
