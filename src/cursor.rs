@@ -188,7 +188,11 @@ impl View {
         let (segment, map) = (&*self.segment, self.map());
         loop {
             let at = position.offset;
-            match at.cmp(&segment.cut()) {
+            let cut = segment.cut();
+            if at < position.from && position.from >= cut {
+                return Err(Error::CutAway { lsn: segment.lsn(position.from) });
+            }
+            match at.cmp(&cut) {
                 Ordering::Less => {}
                 Ordering::Equal => return Ok(Step::Complete),
                 // what was read is no longer in the log: what follows does not follow it

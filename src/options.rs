@@ -96,7 +96,8 @@ impl Options {
     /// a retired one is there, and the pages behind the last record are made present as they
     /// are needed. For programs that must not have threads; and for tests on a simulated disk
     /// (the feature `sim`), where the same calls then come in the same order each time, as long
-    /// as one thread uses the log.
+    /// as one thread uses the log. (Opening reads several files at once all the same: its calls
+    /// are as many each time, but for those it leaves out once one has failed.)
     pub fn background(mut self, background: bool) -> Self {
         self.background = background;
         self

@@ -24,8 +24,8 @@ use crate::sync::{Arc, lock};
 /// the log with a [`Follower`](crate::Follower), which holds one segment at a time.
 ///
 /// A reader hinders nobody: the files that it reads may be truncated away meanwhile. It may
-/// outlive its log, for what it holds: of what a later opening appends and cuts away it is not
-/// told.
+/// outlive its log, for what it holds: it may come by what a later opening appends, and is not
+/// told of what that cuts away.
 /// Where a place is looked for in a segment for the first time, its records are walked
 /// once, which takes some ten milliseconds for 64 MiB of small ones.
 pub struct Reader {
@@ -107,7 +107,7 @@ impl Reader {
     /// If it is none of these, the first item is the error: [`Error::NotARecord`],
     /// [`Error::Truncated`], [`Error::CutAway`] or [`Error::OutOfLog`]. So it is with
     /// [`Error::Io`] if the file could not be mapped, and with [`Error::Damaged`] if what
-    /// lies before `lsn` in it is no longer intact.
+    /// lies before `lsn` in it is no longer intact, or its frames do not lead to its end any more.
     ///
     /// O(1), however far `lsn` is from the head, once its segment has been walked.
     pub fn from(&self, lsn: Lsn) -> Records<'_> {
@@ -137,10 +137,14 @@ impl Reader {
     }
 
     fn back_from(&self, start: Start) -> Backwards<'_> {
-        let start = self.log.seek(start).map(|(view, position)| (view, position.offset()));
-        let start = start.and_then(|start| self.log.published_before(start));
-        let at = At::of(start.map(|(view, offset)| (self.hold(view), offset)));
-        Backwards { reader: self, at, block: Vec::new(), last: None }
+        let place = self.log.seek(start).map(|(view, position)| (view, position.offset()));
+        let place = place.and_then(|place| self.log.published_before(place));
+        let at = At::of(place.map(|(view, offset)| (self.hold(view), offset)));
+        let last = match start {
+            Start::At(lsn) => Some(lsn),
+            Start::Head | Start::Tail => None,
+        };
+        Backwards { reader: self, at, block: Vec::new(), last }
     }
 }
 
@@ -304,7 +308,7 @@ pub struct Backwards<'r> {
     at: At<(&'r HeldView, u64)>,
     /// Those of the current block, nearest last.
     block: Vec<RecordAt>,
-    /// The one that was handed out last.
+    /// The one that was handed out last, or the place where this was to begin.
     last: Option<Lsn>,
 }
 

@@ -111,8 +111,8 @@ impl Log {
 
     /// Ends the claims of the last segment, and says where its next frame goes.
     pub(crate) fn end_active(&self, chain: &mut Chain) -> Place {
-        let end = self.ring.active_seat().end();
-        *chain.behind_end.get_or_insert(end)
+        // once: a seat that ends stores to its file, which is another opening's later
+        *chain.behind_end.get_or_insert_with(|| self.ring.active_seat().end())
     }
 
     /// Writes the last frame of a segment and returns the place behind it.

@@ -108,10 +108,10 @@ impl Log {
                 if sequence < next {
                     let ordinal = (sequence - segment.id.first_sequence) as u32;
                     let block = segment.block_of(view.map(), ordinal)?;
-                    let start = self.position(&view, block.offset)?;
-                    // who verifies learns what is wrong with a number that is not found
-                    let found = match view.find_ordinal(start.unverified(), ordinal)? {
-                        None => view.find_ordinal(start, ordinal)?,
+                    let block = self.position(&view, block.offset)?;
+                    let found = match view.find_ordinal(block.unverified(), ordinal)? {
+                        // who verifies from the start learns why it is not where it is counted
+                        None => view.find_ordinal(self.position(&view, FIRST_FRAME)?, ordinal)?,
                         found => found,
                     };
                     offset = found.filter(|&at| segment.lsn(at) >= self.head()).ok_or(no_such)?;

@@ -379,6 +379,8 @@ impl Wal {
             let _ = worker.join(); // it makes its errors known where they matter
         }
         let closed = self.log.close();
+        // Who still reads asks where the log ends, and must not store to files of another opening.
+        self.log.end_active(&mut lock(&self.log.chain));
         lock(&self.log.recovered).clear();
         *lock(&self.log.guard) = None;
         closed

@@ -526,6 +526,32 @@ fn a_header_bit_that_opening_did_not_verify_hides_no_record() {
 }
 
 #[test]
+fn a_length_that_swallows_others_hides_no_record_behind_it() {
+    let directory = TempDir::new();
+    let options = Options::new().segment_size(1 << 20);
+    let wal = options.clone().open(&directory).unwrap();
+    append_all(&wal, (0..10_000).map(|i| format!("record {i:05}")));
+    wal.rotate().unwrap();
+    append_all(&wal, ["behind"]);
+    wal.close().unwrap();
+    let path = file(&directory, 1);
+    let at = find(&path, "record 00009") - 16;
+    for bit in 5..18 {
+        change(&path, at + bit / 8, |byte| byte ^ 1 << (bit % 8));
+        let wal = options.clone().verify(Verify::Tail).open(&directory).unwrap();
+        for sequence in [1, 9, 11, 100, 2500, 5000, 9000, 10_000, 10_001] {
+            match wal.reader().from_sequence(sequence).next() {
+                Some(Ok(record)) => assert_eq!(record.sequence(), sequence),
+                Some(Err(Error::Damaged { path: p, .. })) => assert_eq!(p, path),
+                other => panic!("record {sequence}, bit {bit}: {other:?}"),
+            }
+        }
+        wal.close().unwrap();
+        change(&path, at + bit / 8, |byte| byte ^ 1 << (bit % 8));
+    }
+}
+
+#[test]
 fn a_record_of_zeros_that_opening_did_not_verify_is_damage_to_all_who_come_to_it() {
     for len in [4, 16, 512] {
         let directory = closed_log(3);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Random, SEGMENT, append_all, beside_an_append, ends, fill, small, text, texts};
 use mapwal::sim::Disk;
-use mapwal::{Damage, Ended, Error, Lsn, Options, Verify, Wal};
+use mapwal::{Damage, Ended, Error, Follower, Lsn, Options, Reader, Verify, Wal};
 
 /// The bytes that a frame takes around its record.
 const FRAME_HEADER: usize = 16;
@@ -623,6 +623,50 @@ fn a_follower_hands_out_the_last_record_before_it_says_that_the_log_has_ended() 
                 wal.close().unwrap();
             }
         });
+    }
+}
+
+#[test]
+fn who_still_reads_a_log_that_ended_stores_nothing_to_its_files() {
+    const SIZE: u64 = 1 << 20;
+    let looks: [fn(&mut Follower, &Reader); 2] = [
+        |follower, _| while follower.wait(Duration::ZERO).is_ok() {},
+        |_, reader| drop(reader.backwards().next()),
+    ];
+    for round in 0..120 {
+        let disk = Disk::new();
+        disk.capacity(2 * SIZE + SIZE / 2);
+        let options = Options::new().segment_size(SIZE).spares(1).background(false);
+        let open = || options.clone().open_on(&disk).unwrap();
+        let fill = |wal: &Wal, to: u64| {
+            while wal.next_lsn().as_u64() % SIZE < to {
+                wal.append(&[1; 900]).unwrap();
+            }
+        };
+        let wal = open();
+        fill(&wal, 930 << 10);
+        wal.close().unwrap();
+        let wal = open();
+        fill(&wal, 965 << 10);
+        let (mut follower, reader) = (wal.follow(wal.next_lsn()).unwrap(), wal.reader());
+        disk.fail_flush(0);
+        let both = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                both.wait();
+                wal.commit(b"small").unwrap_err();
+            });
+            both.wait();
+            (0..round * 20).for_each(|_| std::hint::spin_loop());
+            // over the segment's end, and there is no room for another
+            wal.append(&[2; (64 << 10) - 16]).unwrap_err();
+        });
+        drop(wal);
+        disk.mend();
+        let wal = open();
+        let lsns: Vec<_> = (0..60).map(|_| wal.commit(&[3; 600]).unwrap()).collect();
+        looks[round % 2](&mut follower, &reader);
+        assert!(lsns.iter().all(|&lsn| wal.read(lsn).is_ok_and(|it| it.data() == [3; 600])));
     }
 }
 

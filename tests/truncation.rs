@@ -528,6 +528,23 @@ fn a_reader_that_goes_backwards_is_told_if_what_it_read_was_cut_away() {
 }
 
 #[test]
+fn who_waits_for_a_place_that_is_then_cut_away_is_told() {
+    let wal = small().in_memory().unwrap();
+    let kept = wal.append(b"kept").unwrap();
+    let reader = wal.reader();
+    let (mut records, mut follower) = beside_an_append(&wal, b"slow", |_middle| {
+        let lsn = wal.append(b"behind it").unwrap();
+        let mut records = reader.from(lsn);
+        assert!(records.next().is_none());
+        (records, wal.follow(lsn).unwrap())
+    });
+    wal.truncate_after(kept).unwrap();
+    wal.append(b"another").unwrap();
+    assert!(matches!(records.next(), Some(Err(Error::CutAway { .. }))));
+    assert!(matches!(follower.try_next(), Err(Error::CutAway { .. })));
+}
+
+#[test]
 fn what_was_cut_away_is_never_told_to_be_durable_whatever_is_truncated_afterwards() {
     let wal = small().in_memory().unwrap();
     let kept = wal.append(b"kept").unwrap();

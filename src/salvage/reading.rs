@@ -168,7 +168,9 @@ impl Salvage<'_> {
                     at = breaks.behind(&walk);
                 }
                 // a log's tail, or a spare
-                None if stop == Stop::Unwritten || from == FIRST_FRAME => return Err(at.at(end)),
+                None if until == u64::MAX && (stop == Stop::Unwritten || from == FIRST_FRAME) => {
+                    return Err(at.at(end));
+                }
                 _ => break None,
             }
         };
@@ -209,8 +211,9 @@ impl Breaks<'_> {
         let offset = walk.at().offset;
         let rest = self.bytes.get(offset as usize..).unwrap_or_default();
         if rest.len() >= FRAME_HEADER {
-            let size = format::frame_size(format::payload_len(FrameHeader::decode(rest).word));
-            if size <= rest.len() as u64 {
+            let word = FrameHeader::decode(rest).word;
+            let size = format::frame_size(format::payload_len(word));
+            if format::kind(word).is_some() && size <= rest.len() as u64 {
                 *self.left = self.left.saturating_sub(size);
             }
         }

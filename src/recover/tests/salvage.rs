@@ -247,6 +247,22 @@ fn nothing_behind_the_length_that_a_header_says_is_of_its_segment() {
 }
 
 #[test]
+fn what_is_only_zeros_before_the_next_segment_is_told() {
+    for from in [FIRST_FRAME, FIRST_FRAME + 200] {
+        let dir = Dir::default();
+        let mut first = dir.first();
+        let lsns: Vec<_> = (0..100).map(|_| first.record("one")).collect();
+        let mut second = dir.roll(&mut first, 2, 1);
+        second.record("two");
+        dir.overwrite(1, from, &vec![0; (first.at.offset - from) as usize]);
+        let (records, done) = salvaged(&dir);
+        let kept = lsns.iter().filter(|&&lsn| lsn % SIZE + 24 <= from).count();
+        assert_eq!(records.len(), kept + 1);
+        assert!(!done.skipped.is_empty() && done.skipped[0].to == first.at.offset, "{done:?}");
+    }
+}
+
+#[test]
 fn broken_lengths_by_the_dozen_cost_no_other_record() {
     let dir = Dir::default();
     let mut segment = dir.first();
