@@ -6,15 +6,14 @@ use crate::format;
 use crate::lsn::Lsn;
 
 /// A batch that was appended: where its records are. Returned by
-/// [`Wal::append_batch`](crate::Wal::append_batch), whose argument it borrows.
-#[derive(Clone, Copy, Debug)]
-pub struct Batch<'r> {
-    pub(crate) records: &'r [&'r [u8]],
+/// [`Wal::append_batch`](crate::Wal::append_batch).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Batch {
     pub(crate) first: Lsn,
     pub(crate) last: Lsn,
 }
 
-impl<'r> Batch<'r> {
+impl Batch {
     /// Where its first record is.
     pub fn first(self) -> Lsn {
         self.first
@@ -26,10 +25,24 @@ impl<'r> Batch<'r> {
         self.last
     }
 
-    /// Where each of them is, in order. Computed on the way: costs no memory.
-    pub fn lsns(self) -> impl ExactSizeIterator<Item = Lsn> + FusedIterator + Clone + use<'r> {
+    /// Where each of them is, in order: of the `records` that were appended. Computed on the
+    /// way, from their lengths: costs no memory.
+    ///
+    /// ```
+    /// let wal = mapwal::Wal::in_memory()?;
+    /// let records = [b"one".as_slice(), b"two", b"three"];
+    /// let batch = wal.append_batch(&records)?;
+    /// for (lsn, record) in batch.lsns(&records).zip(records) {
+    ///     assert_eq!(wal.read(lsn)?.data(), record);
+    /// }
+    /// # Ok::<(), mapwal::Error>(())
+    /// ```
+    pub fn lsns<'r>(
+        self,
+        records: &'r [&'r [u8]],
+    ) -> impl ExactSizeIterator<Item = Lsn> + FusedIterator + Clone + use<'r> {
         let mut next = self.first;
-        self.records.iter().map(move |record| {
+        records.iter().map(move |record| {
             let lsn = next;
             next = Lsn(lsn.0 + format::frame_size(record.len()));
             lsn

@@ -58,10 +58,11 @@ impl Follower {
             if let Some(at) = self.step()? {
                 break at;
             }
-            match self.log.check_alive() {
-                Err(error) if self.has_come_to_the_end() => return Err(error),
-                Ok(()) | Err(_) => self.log.check_outside_closure()?,
+            let alive = self.log.check_alive();
+            if alive.is_err() && self.has_come_to_the_end() {
+                alive?;
             }
+            self.log.check_outside_closure()?;
             let left = match deadline {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
                 None => Duration::from_secs(3600),

@@ -17,7 +17,7 @@ use crate::sync::{Arc, MutexGuard, lock};
 
 /// Of files that are given up, how many times as many become spares as are made ahead: where
 /// the log outruns its truncation, several are given up at once, and used soon.
-pub(crate) const KEPT: usize = 2;
+const KEPT: usize = 2;
 
 /// What is made present of a new file at a time, and what is flushed.
 const PRESENT: usize = 1 << 20;
@@ -190,6 +190,12 @@ impl Log {
             }
         }
         if removed { self.sync_names() } else { Ok(()) }
+    }
+
+    /// Removes the spares of an earlier opening that had more, or a higher limit.
+    pub(crate) fn remove_surplus(&self, making: &MutexGuard<'_, ()>) -> Result<()> {
+        let fits = self.check_size(&lock(&self.chain), 0).is_ok();
+        self.remove_spares(if fits { KEPT } else { 1 } * self.options.spares, making)
     }
 
     /// Removes spares beyond so many, the last first. No frame names them.

@@ -333,7 +333,9 @@ impl<'r> Backwards<'r> {
                 return Ok(Some(view.record(at)));
             }
             if *offset <= FIRST_FRAME {
-                let Some(before) = log.view_before(&view.segment)? else { return Ok(None) };
+                let Some(before) = log.view_before(&view.segment)? else {
+                    return still_there(log, self.last).map(|()| None);
+                };
                 *held = held.hold_next(before);
                 view = &held.view;
                 *offset = view.segment.published(view.map())?.at.offset;
@@ -348,11 +350,16 @@ impl<'r> Backwards<'r> {
                 }
             }
             *offset = block.offset;
-            // a cut before this look may have shortened what was walked
-            if let Some(lsn) = self.last.filter(|&lsn| lock(&log.chain).is_cut_away(lsn)) {
-                return Err(Error::CutAway { lsn });
-            }
+            still_there(log, self.last)?; // a cut before this look may have shortened what was walked
         }
+    }
+}
+
+/// Whether what was handed out last is still in the log.
+fn still_there(log: &Log, last: Option<Lsn>) -> Result<()> {
+    match last.filter(|&lsn| lock(&log.chain).is_cut_away(lsn)) {
+        Some(lsn) => Err(Error::CutAway { lsn }),
+        None => Ok(()),
     }
 }
 

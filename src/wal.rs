@@ -53,7 +53,9 @@ impl Wal {
                 .map_err(|e| Error::io("start the background thread of", &wal.log.path(""), e))?;
             wal.worker = Some(worker);
         } else {
-            lock(&wal.log.recovered).clear(); // nobody would, when the log is no longer read first
+            // nobody would later
+            lock(&wal.log.recovered).clear();
+            let _ = wal.log.remove_surplus(&lock(&wal.log.making)); // or they are used
         }
         Ok(wal)
     }
@@ -131,7 +133,7 @@ impl Wal {
     /// As [`append`](Self::append), with [`Error::TooLarge`] also for a batch that is
     /// larger than a file may be; [`Error::EmptyBatch`]. None of the records is then in
     /// the log.
-    pub fn append_batch<'r>(&self, records: &'r [&'r [u8]]) -> Result<Batch<'r>> {
+    pub fn append_batch(&self, records: &[&[u8]]) -> Result<Batch> {
         let Some(last) = records.last() else { return Err(Error::EmptyBatch) };
         let (mut size, mut len) = (0, 0);
         for record in records {
@@ -148,7 +150,7 @@ impl Wal {
             segment::put_batch(claim, stamp, records)
         })?;
         let last = Lsn(first.0 + size - format::frame_size(last.len()));
-        Ok(Batch { records, first, last })
+        Ok(Batch { first, last })
     }
 
     /// The size of a record's frame, or that it is too large.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::log::Log;
 use crate::pace::{Pace, WINDOW};
-use crate::prepare::KEPT;
 use crate::storage::FlushMethod;
 use crate::sync::{Condvar, Mutex, lock, try_lock};
 
@@ -119,9 +118,7 @@ impl Log {
             return Ok(()); // somebody else is at it; there is more to do than wait
         };
         self.tidy(&making)?;
-        // an earlier opening may have had more, or a higher limit
-        let fits = self.check_size(&lock(&self.chain), 0).is_ok();
-        self.remove_spares(if fits { KEPT } else { 1 } * self.options.spares, &making)?;
+        self.remove_surplus(&making)?;
         while self.wants_spare() && !self.worker.is_stopped() {
             self.make_one(&making)?;
         }

@@ -189,7 +189,7 @@ impl Pair {
     fn batch(&mut self, lens: &[usize]) -> Check {
         let records: Vec<_> = lens.iter().map(|&len| self.data(len)).collect();
         let slices: Vec<_> = records.iter().map(|record| &record[..]).collect();
-        let lsns: Vec<_> = self.wal().append_batch(&slices).unwrap().lsns().collect();
+        let lsns: Vec<_> = self.wal().append_batch(&slices).unwrap().lsns(&slices).collect();
         let count = records.len();
         for (i, (lsn, record)) in lsns.into_iter().zip(records).enumerate() {
             self.push(lsn, Some(record), i + 1 < count)?;

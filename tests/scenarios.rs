@@ -321,7 +321,7 @@ fn syncing_to_a_place_inside_a_batch_makes_all_of_it_durable() {
     let slices: Vec<_> = batch.iter().map(Vec::as_slice).collect();
     for place in 0..3 {
         let (disk, wal) = log();
-        let lsn = wal.append_batch(&slices).unwrap().lsns().nth(place).unwrap();
+        let lsn = wal.append_batch(&slices).unwrap().lsns(&slices).nth(place).unwrap();
         wal.sync_to(lsn).unwrap();
         lose(&disk, wal);
         let wal = small().open_on(&disk.crash(0)).unwrap();

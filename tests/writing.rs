@@ -175,10 +175,11 @@ fn a_panic_while_a_large_record_is_built_leaves_a_number_too() {
 fn a_batch_stands_together_and_in_order() {
     let wal = small().in_memory().unwrap();
     wal.append(b"before").unwrap();
-    let batch = wal.append_batch(&[b"a", b"", b"c"]).unwrap();
+    let records = [b"a".as_slice(), b"", b"c"];
+    let batch = wal.append_batch(&records).unwrap();
     wal.append(b"behind").unwrap();
     assert_eq!(texts(&wal), ["before", "a", "", "c", "behind"]);
-    let lsns: Vec<_> = batch.lsns().collect();
+    let lsns: Vec<_> = batch.lsns(&records).collect();
     assert_eq!([batch.first(), batch.last()], [lsns[0], lsns[2]]);
     let parts: Vec<_> = lsns.iter().map(|&lsn| wal.read(lsn).unwrap()).collect();
     assert_eq!(

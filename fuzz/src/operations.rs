@@ -327,7 +327,7 @@ impl<Tags: Iterator<Item = u8>> User<'_, Tags> {
         let count = sizes.len().min(MAX_BATCH);
         let records: Vec<_> = sizes[..count].iter().map(|size| self.data(size.bytes())).collect();
         let slices: Vec<_> = records.iter().map(Vec::as_slice).collect();
-        let lsns: Vec<_> = self.wal.append_batch(&slices)?.lsns().collect();
+        let lsns: Vec<_> = self.wal.append_batch(&slices)?.lsns(&slices).collect();
         for (i, (lsn, data)) in lsns.into_iter().zip(records).enumerate() {
             self.expected.push(Some(lsn), Some(data), i + 1 < count);
         }
