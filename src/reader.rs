@@ -9,6 +9,7 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::OnceLock;
 
+use crate::chain::Chain;
 use crate::cursor::{Position, Step};
 use crate::error::{Error, Result};
 use crate::format::{FIRST_FRAME, Kind};
@@ -326,15 +327,19 @@ impl<'r> Backwards<'r> {
             let mut view = &held.view;
             if let Some(at) = self.block.pop() {
                 let lsn = view.segment.lsn(at.offset);
-                if lsn < log.head() {
+                let chain = lock(&log.chain);
+                if lsn < chain.head {
                     return Ok(None);
                 }
+                // also where a cut has shortened the block
+                still_there(&chain, self.last.unwrap_or(lsn))?;
                 self.last = Some(lsn);
                 return Ok(Some(view.record(at)));
             }
             if *offset <= FIRST_FRAME {
                 let Some(before) = log.view_before(&view.segment)? else {
-                    return still_there(log, self.last).map(|()| None);
+                    let last = self.last.unwrap_or(Lsn::NONE);
+                    return still_there(&lock(&log.chain), last).map(|()| None);
                 };
                 *held = held.hold_next(before);
                 view = &held.view;
@@ -350,17 +355,13 @@ impl<'r> Backwards<'r> {
                 }
             }
             *offset = block.offset;
-            still_there(log, self.last)?; // a cut before this look may have shortened what was walked
         }
     }
 }
 
 /// Whether what was handed out last is still in the log.
-fn still_there(log: &Log, last: Option<Lsn>) -> Result<()> {
-    match last.filter(|&lsn| lock(&log.chain).is_cut_away(lsn)) {
-        Some(lsn) => Err(Error::CutAway { lsn }),
-        None => Ok(()),
-    }
+fn still_there(chain: &Chain, lsn: Lsn) -> Result<()> {
+    if chain.is_cut_away(lsn) { Err(Error::CutAway { lsn }) } else { Ok(()) }
 }
 
 impl<'r> Iterator for Backwards<'r> {
