@@ -114,6 +114,20 @@ fn an_old_frame_behind_a_hole_does_not_come_back_at_the_second_crash() {
     assert!(matches!(&wal.recovery().ended, Ended::Torn { at, .. } if *at == offset_of(behind)));
 }
 
+#[test]
+fn an_opening_is_durable_when_it_returns() {
+    let (disk, wal) = log();
+    wal.commit(b"one").unwrap();
+    lose(&disk, wal);
+    let disk = disk.crash_keeping(|_, _| false);
+    let wal = small().open_on(&disk).unwrap();
+    let epoch = wal.recovery().epoch;
+    lose(&disk, wal);
+    let disk = disk.crash_keeping(|_, _| false);
+    let wal = small().open_on(&disk).unwrap();
+    assert_eq!((names(&wal), wal.recovery().epoch), (vec!["one".to_owned()], epoch + 1));
+}
+
 /// A log that has gone on to another segment, with records beyond its first sector.
 fn rolled() -> (Disk, Wal, Lsn) {
     let (disk, wal) = log();
