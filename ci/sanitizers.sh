@@ -30,5 +30,5 @@ ci/debian-rust.sh "$tools" newest sources || {
 echo 'thread:'
 RUSTC=$tools/rustc RUSTDOC=$tools/rustdoc RUSTFLAGS=-Zsanitizer=thread CARGO_TARGET_DIR=$target/thread \
   MAPWAL_IMAGES=3000 TSAN_OPTIONS=halt_on_error=1 \
-  cargo test --locked --quiet --release --lib --test crash --test scenarios --test writing --test reading \
+  cargo test --locked --quiet --release --lib --test crash --test scenarios --test writing --test reading --test following \
   --test truncation --test space -Zbuild-std --target $triple

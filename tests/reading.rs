@@ -1,21 +1,17 @@
-//! Reading in both directions, from any place, while writers go on; and following.
+//! Reading in both directions, from any place, while writers go on.
 
 mod common;
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use common::{
-    SEGMENT, StoreOnDrop, TempDir, abandon, append_all, beside_an_append, ends, is_whole, small,
-    text, texts, texts_of, writers,
+    SEGMENT, StoreOnDrop, TempDir, abandon, append_all, beside_an_append, is_whole, small, text,
+    texts, texts_of, writers,
 };
-use mapwal::sim::Disk;
 use mapwal::{Error, Lsn, Record, Records, Wal};
-
-/// Long enough for anything that does not hang.
-const LONG: Duration = Duration::from_secs(60);
 
 /// Where frames begin in a segment.
 const FIRST_FRAME: u64 = 4096;
@@ -275,6 +271,17 @@ fn from_the_end_of_a_segment_reading_goes_on_in_the_next() {
 }
 
 #[test]
+fn from_no_place_reading_begins_at_the_head() {
+    let wal = small().in_memory().unwrap();
+    let lsns = append_all(&wal, ["one", "two", "three"]);
+    for head in lsns {
+        wal.truncate_before(head).unwrap();
+        assert_eq!(wal.reader().from(Lsn::NONE).next().unwrap().unwrap().lsn(), head);
+        assert_eq!(wal.follow(Lsn::NONE).unwrap().try_next().unwrap().unwrap().lsn(), head);
+    }
+}
+
+#[test]
 fn records_lie_on_whole_words() {
     let (wal, _) = mixed();
     for record in wal.reader().iter() {
@@ -377,199 +384,6 @@ fn places_that_are_no_record_of_the_log_are_told_apart() {
     }
     let error = wal.read(first).unwrap_err().to_string();
     assert!(error.contains(&first.to_string()) && error.contains("truncated"), "{error}");
-}
-
-#[test]
-fn a_follower_gets_every_record_as_it_comes() {
-    const RECORDS: u64 = 3000;
-    let wal = small().in_memory().unwrap();
-    for durable in [false, true] {
-        let mut follower = wal.follow(wal.next_lsn()).unwrap();
-        if durable {
-            follower = follower.durable();
-        }
-        let first = wal.reader().backwards().next().map_or(1, |r| r.unwrap().sequence() + 1);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for i in 0..RECORDS {
-                    let data = vec![i as u8; i as usize % 300];
-                    match i % 10 {
-                        0 => wal.commit(&data).map(drop).unwrap(),
-                        1 => wal.append_batch(&[&data, b"x"]).map(drop).unwrap(),
-                        _ => wal.append(&data).map(drop).unwrap(),
-                    }
-                    if i % 100 == 0 {
-                        thread::yield_now();
-                    }
-                }
-                wal.sync().unwrap();
-            });
-            for i in 0..RECORDS + RECORDS / 10 {
-                let record = follower.wait(LONG).unwrap();
-                assert_eq!(record.sequence(), first + i);
-            }
-            assert!(follower.try_next().unwrap().is_none());
-        });
-    }
-    assert!(wal.stats().rolls > 5);
-}
-
-#[test]
-fn a_follower_sleeps_until_a_single_record_comes() {
-    let wal = small().in_memory().unwrap();
-    let (asleep, wake) = mpsc::channel();
-    let mut follower = wal.follow(wal.next_lsn()).unwrap();
-    thread::scope(|scope| {
-        let waiting = scope.spawn(move || {
-            asleep.send(()).unwrap();
-            text(follower.wait(LONG).unwrap().data())
-        });
-        wake.recv().unwrap();
-        thread::sleep(Duration::from_millis(20)); // probably asleep by now
-        wal.append(b"wake up").unwrap();
-        assert_eq!(waiting.join().unwrap(), "wake up");
-    });
-}
-
-#[test]
-fn a_durable_follower_waits_for_the_flush() {
-    let wal = small().in_memory().unwrap();
-    let mut follower = wal.follow(wal.next_lsn()).unwrap().durable();
-    wal.append(b"appended").unwrap();
-    assert!(follower.try_next().unwrap().is_none());
-    assert!(matches!(follower.wait(Duration::from_millis(5)), Err(Error::TimedOut)));
-    wal.sync().unwrap();
-    assert_eq!(follower.wait(LONG).unwrap().data(), b"appended");
-}
-
-#[test]
-fn a_follower_gives_up_when_the_time_is_over() {
-    let wal = small().in_memory().unwrap();
-    let mut follower = wal.follow(wal.next_lsn()).unwrap();
-    for at_most in [Duration::ZERO, Duration::from_millis(10)] {
-        assert!(matches!(follower.wait(at_most), Err(Error::TimedOut)));
-    }
-    wal.append(b"in time").unwrap();
-    assert_eq!(follower.wait(Duration::ZERO).unwrap().data(), b"in time");
-    wal.append(b"for ever").unwrap();
-    assert_eq!(follower.wait(Duration::MAX).unwrap().data(), b"for ever");
-}
-
-#[test]
-fn a_follower_reads_to_the_end_of_a_log_that_is_closed() {
-    let wal = small().in_memory().unwrap();
-    append_all(&wal, ["one", "two"]);
-    let mut follower = wal.follow(wal.head_lsn()).unwrap();
-    assert_eq!(follower.wait(LONG).unwrap().data(), b"one");
-    let waiting = thread::spawn(move || {
-        assert_eq!(follower.wait(LONG).unwrap().data(), b"two");
-        (follower.wait(LONG).unwrap_err(), follower.wait(LONG).unwrap_err())
-    });
-    wal.close().unwrap();
-    let errors = waiting.join().unwrap();
-    assert!(matches!(errors, (Error::Closed, Error::Closed)), "{errors:?}");
-}
-
-#[test]
-fn a_sleeping_follower_learns_that_a_flush_failed() {
-    ends(|| {
-        let disk = Disk::new();
-        let wal = small().open_on(&disk).unwrap();
-        let mut follower = wal.follow(wal.next_lsn()).unwrap();
-        let (reads, has_read) = mpsc::channel();
-        let waiting = thread::spawn(move || {
-            assert_eq!(follower.wait(LONG).unwrap().data(), b"lost, perhaps");
-            reads.send(()).unwrap();
-            follower.wait(Duration::MAX).map(|r| r.sequence()).unwrap_err()
-        });
-        wal.append(b"lost, perhaps").unwrap();
-        has_read.recv().unwrap();
-        thread::sleep(Duration::from_millis(100)); // it falls asleep again
-        disk.fail_flush(0);
-        wal.sync().unwrap_err();
-        assert!(matches!(waiting.join().unwrap(), Error::FlushFailed { .. }));
-    });
-}
-
-#[test]
-fn a_follower_of_a_failed_log_still_gets_what_was_under_way() {
-    let disk = Disk::new();
-    let wal = small().open_on(&disk).unwrap();
-    let first = wal.append(b"first").unwrap();
-    let mut follower = wal.follow(first).unwrap();
-    beside_an_append(&wal, b"slow", |_middle| {
-        disk.lose();
-        wal.sync_to(first).unwrap_err();
-        assert_eq!(follower.wait(LONG).unwrap().data(), b"first");
-        let waited = follower.wait(Duration::from_millis(20)).map(|record| record.sequence());
-        assert!(matches!(waited, Err(Error::TimedOut)), "{waited:?}");
-    });
-    assert_eq!(follower.wait(LONG).unwrap().data(), b"slow");
-    assert!(matches!(follower.wait(LONG), Err(Error::FlushFailed { .. })));
-}
-
-#[test]
-fn a_follower_is_told_when_what_it_would_read_was_truncated() {
-    let wal = small().in_memory().unwrap();
-    append_all(&wal, (0..200).map(|_| [0; 3000]));
-    let mut follower = wal.follow(wal.head_lsn()).unwrap();
-    follower.wait(LONG).unwrap();
-    wal.truncate_before(wal.next_lsn()).unwrap();
-    let mut read = 1;
-    let error = loop {
-        match follower.wait(LONG) {
-            Ok(_) => read += 1,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(error, Error::Truncated { .. }), "{error:?}");
-    assert!(read < 50, "only what it held: {read}");
-}
-
-#[test]
-fn a_follower_is_told_when_what_it_has_read_was_cut_away() {
-    for rolls in [false, true] {
-        let wal = small().in_memory().unwrap();
-        let kept = wal.append(b"kept").unwrap();
-        if rolls {
-            wal.rotate().unwrap();
-        }
-        wal.append(b"cut away").unwrap();
-        let mut follower = wal.follow(kept).unwrap();
-        assert_eq!(follower.wait(LONG).unwrap().data(), b"kept");
-        assert_eq!(follower.wait(LONG).unwrap().data(), b"cut away");
-        wal.truncate_after(kept).unwrap();
-        wal.append(b"instead").unwrap();
-        let next = follower.wait(LONG);
-        assert!(matches!(next, Err(Error::CutAway { .. })), "rolls {rolls}: {next:?}");
-        let mut again = wal.follow(kept).unwrap();
-        assert_eq!(again.wait(LONG).unwrap().data(), b"kept");
-        assert_eq!(again.wait(LONG).unwrap().data(), b"instead");
-    }
-}
-
-#[test]
-fn a_follower_at_the_cut_goes_on_behind_it() {
-    let wal = small().in_memory().unwrap();
-    let kept = wal.append(b"kept").unwrap();
-    let mut follower = wal.follow(kept).unwrap();
-    assert_eq!(follower.wait(LONG).unwrap().data(), b"kept");
-    wal.append(b"cut away").unwrap();
-    wal.truncate_after(kept).unwrap();
-    wal.append(b"instead").unwrap();
-    assert_eq!(follower.wait(LONG).unwrap().data(), b"instead");
-}
-
-#[test]
-fn following_begins_at_a_record_or_the_tail_only() {
-    let wal = small().in_memory().unwrap();
-    let lsn = wal.append(&[0; 100]).unwrap();
-    let wrong = Lsn::from_u64(lsn.as_u64() + 8);
-    assert!(matches!(wal.follow(wrong), Err(Error::NotARecord { .. })));
-    let far = Lsn::from_u64(wal.next_lsn().as_u64() + 8);
-    assert!(matches!(wal.follow(far), Err(Error::OutOfLog { .. })));
-    assert!(wal.follow(wal.next_lsn()).unwrap().try_next().unwrap().is_none());
-    assert_eq!(texts(&wal).len(), 1);
 }
 
 #[test]

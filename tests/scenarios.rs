@@ -605,42 +605,6 @@ fn opening_syncs_names_that_an_earlier_process_may_have_left_unsynced() {
 // --- what is refused, and what is reported ---
 
 #[test]
-fn a_follower_hands_out_the_last_record_before_it_says_that_the_log_has_ended() {
-    for round in 0..200 {
-        let fails = round % 2 == 0;
-        let (disk, wal) = log();
-        let first = wal.append(b"first").unwrap();
-        thread::scope(|scope| {
-            for _ in 0..8 {
-                let follower = wal.follow(first).unwrap();
-                let mut follower = if fails { follower } else { follower.durable() };
-                scope.spawn(move || {
-                    let mut read = Vec::new();
-                    loop {
-                        match follower.wait(Duration::ZERO) {
-                            Ok(record) => read = record.data().to_vec(),
-                            Err(Error::TimedOut) => {}
-                            Err(Error::FlushFailed { .. } | Error::Closed) => break,
-                            Err(error) => panic!("{error}"),
-                        }
-                    }
-                    assert_eq!(read, b"last");
-                });
-            }
-            thread::sleep(Duration::from_micros(200));
-            if fails {
-                wal.append(b"last").unwrap();
-                disk.lose();
-                wal.sync().unwrap_err();
-            } else {
-                wal.commit(b"last").unwrap();
-                wal.close().unwrap();
-            }
-        });
-    }
-}
-
-#[test]
 fn who_still_reads_a_log_that_ended_stores_nothing_to_its_files() {
     const SIZE: u64 = 1 << 20;
     let looks: [fn(&mut Follower, &Reader); 2] = [
