@@ -33,7 +33,7 @@ export MAPWAL_MOUNT=$work/mount MAPWAL_NOTES=$work/notes
 
 # TEST: one step, whose counts go to the line of the file system
 step() {
-  timeout 600 cargo test --locked --quiet --release --test filesystems -- --ignored --exact --nocapture "$1" \
+  timeout 600 cargo test --locked --quiet --release --test filesystems -- --exact --nocapture "$1" \
     >"$work/output" 2>&1 || {
     cat "$work/output"
     echo "FAILED: $kind: $1"

@@ -178,7 +178,6 @@ fn compare(wal: &Wal, kills: u64) -> usize {
 
 /// Not a step of its own: what the step starts and kills.
 #[test]
-#[ignore = "a part of ci/filesystems.sh"]
 fn child() {
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("{panic}");
@@ -273,10 +272,9 @@ fn truncate(wal: &Wal, lsn: Lsn, notes: &mut Notes) {
 // --- the steps ---
 
 #[test]
-#[ignore = "a part of ci/filesystems.sh"]
 fn a_full_disk_takes_records_again_and_its_writer_is_killed() {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "child", "--nocapture"])
+        .args(["--exact", "child", "--nocapture"])
         .stdout(Stdio::inherit())
         .spawn()
         .unwrap();
@@ -297,7 +295,6 @@ fn a_full_disk_takes_records_again_and_its_writer_is_killed() {
 }
 
 #[test]
-#[ignore = "a part of ci/filesystems.sh"]
 fn what_was_acknowledged_is_there_and_the_log_goes_on() {
     let wal = open();
     let found = compare(&wal, 1);
@@ -315,7 +312,6 @@ fn what_was_acknowledged_is_there_and_the_log_goes_on() {
 }
 
 #[test]
-#[ignore = "a part of ci/filesystems.sh"]
 fn what_was_acknowledged_is_there() {
     let wal = open();
     println!("counts: {} there", compare(&wal, 1));
@@ -323,7 +319,6 @@ fn what_was_acknowledged_is_there() {
 }
 
 #[test]
-#[ignore = "a part of ci/filesystems.sh"]
 fn a_closed_log_is_there_whole() {
     let wal = open();
     println!("counts: {} there after closing", compare(&wal, 0));
