@@ -48,8 +48,7 @@ pub(crate) enum Step {
 impl Position {
     /// The same in another segment, from its first frame on: a begin.
     pub(crate) fn in_next(self) -> Self {
-        let first = FIRST_FRAME;
-        Position { offset: first, verified_to: 0, present: 0, from: 0, is_end: false, ..self }
+        Position { offset: FIRST_FRAME, verified_to: 0, present: 0, from: 0, is_end: false, ..self }
     }
 
     /// The same, which is behind the last frame of its segment: no frame there says so.

@@ -256,7 +256,7 @@ impl Log {
 
         let mut state = self.state(Reason::Open, chain.head);
         state.durable = segment.lsn(end.offset);
-        let payload = state.encode();
+        let payload = state.encode(); // before the claim, as in `put_state`
         let stamp = segment::Stamp { epoch: self.epoch, durable: state.durable.0 };
         let range = end.offset..end.offset + STATE_SIZE;
         let claim = map.claim(range, end.ordinal, base, format::seed(salt, 0));

@@ -237,8 +237,9 @@ impl Log {
         head: Lsn,
     ) -> Result<Option<Lsn>> {
         let active = chain.active().clone();
-        let payload = self.state(reason, head).encode();
         if chain.behind_end.is_none() {
+            // before the claim: between that and its frame nothing allocates
+            let payload = self.state(reason, head).encode();
             if let Asked::Granted { claim, wake, .. } =
                 self.ring.active_seat().ask_politely(STATE_SIZE, 0)
             {

@@ -34,7 +34,7 @@ pub(crate) struct Counters {
 impl Counters {
     /// As they are now, of a log whose files have `size` bytes.
     pub(crate) fn stats(&self, size: u64) -> Stats {
-        // Relaxed, here and in `count`: pairs with nothing, each is a number by itself
+        // Relaxed: pairs with nothing, each is a number by itself
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             overtaken: number(&self.overtaken),
@@ -48,5 +48,5 @@ impl Counters {
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+    counter.fetch_add(1, Ordering::Relaxed); // as in `stats`
 }

@@ -32,7 +32,6 @@ pub struct Wal {
     log: Arc<Log>,
     /// `None`: it was not asked for, or has ended.
     worker: Option<JoinHandle<()>>,
-    has_ended: bool,
 }
 
 impl fmt::Debug for Wal {
@@ -44,7 +43,7 @@ impl fmt::Debug for Wal {
 impl Wal {
     /// The log, and the thread that works for it in the background, if it is to have one.
     pub(crate) fn start(log: Log) -> Result<Wal> {
-        let mut wal = Wal { log: Arc::new(log), worker: None, has_ended: false };
+        let mut wal = Wal { log: Arc::new(log), worker: None };
         if wal.log.options.background {
             let working = wal.log.clone();
             let worker = thread::Builder::new()
@@ -373,8 +372,9 @@ impl Wal {
     }
 
     fn end(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.has_ended, true) {
-            return Ok(());
+        let guard = lock(&self.log.guard).take();
+        if guard.is_none() {
+            return Ok(()); // it has ended already
         }
         self.log.worker.stop();
         if let Some(worker) = self.worker.take() {
@@ -384,7 +384,7 @@ impl Wal {
         // Who still reads asks where the log ends, and must not store to files of another opening.
         self.log.end_active(&mut lock(&self.log.chain));
         lock(&self.log.recovered).clear();
-        *lock(&self.log.guard) = None;
+        drop(guard); // from here on another may open it
         closed
     }
 }

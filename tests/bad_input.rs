@@ -517,8 +517,10 @@ fn a_header_bit_that_opening_did_not_verify_hides_no_record() {
         for sequence in 1..=10 {
             sequence_is(reader.from_sequence(sequence).next(), sequence);
         }
-        let seven = Lsn::from_u64(SEGMENT + find(&path, "record 0 6") - 16);
-        sequence_is(reader.from(seven).next(), 7);
+        let place = |record: &str| SEGMENT + find(&path, record) - 16;
+        sequence_is(reader.from(Lsn::from_u64(place("record 0 6"))).next(), 7);
+        let behind_seal = place("record 0 9") + 32 + 32;
+        sequence_is(reader.from(Lsn::from_u64(behind_seal)).next(), 11);
         drop(reader);
         wal.close().unwrap();
         change(&path, at + bit / 8, |byte| byte ^ 1 << (bit % 8));

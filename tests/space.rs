@@ -102,6 +102,22 @@ fn a_large_record_takes_the_room_of_spares() {
 }
 
 #[test]
+fn without_a_background_thread_surplus_spares_go_when_the_log_is_opened() {
+    ends(|| {
+        let disk = Disk::new();
+        let wal = small().spares(8).open_on(&disk).unwrap();
+        while wal.stats().size < 9 * SEGMENT {
+            thread::yield_now();
+        }
+        wal.close().unwrap();
+        let few = small().spares(1).max_log_size(3 * SEGMENT).background(false);
+        let wal = few.open_on(&disk).unwrap();
+        assert!(wal.stats().size <= 3 * SEGMENT, "{:?}", wal.stats());
+        wal.commit(b"it goes on").unwrap();
+    });
+}
+
+#[test]
 fn without_a_background_thread_nothing_happens_behind_the_callers_back() {
     let steps = || -> Vec<u64> {
         let disk = Disk::new();

@@ -530,6 +530,18 @@ fn a_reader_that_goes_backwards_is_told_if_what_it_read_was_cut_away() {
 }
 
 #[test]
+fn who_would_read_backwards_from_a_place_that_was_cut_away_is_told() {
+    for kept in [10, 100, 240] {
+        let wal = Options::new().segment_size(1 << 20).in_memory().unwrap();
+        let lsns: Vec<_> = (0..300).map(|_| wal.append(&[1; 1000]).unwrap()).collect();
+        let reader = wal.reader();
+        let mut backwards = reader.backwards_from(lsns[250]);
+        wal.truncate_after(lsns[kept]).unwrap();
+        assert!(matches!(backwards.next(), Some(Err(Error::CutAway { .. }))), "{kept} kept");
+    }
+}
+
+#[test]
 fn who_waits_for_a_place_that_is_then_cut_away_is_told() {
     let wal = small().in_memory().unwrap();
     let kept = wal.append(b"kept").unwrap();

@@ -270,14 +270,14 @@ pub(super) mod tests {
                 for path in names.map(|name| place.0.join(name)) {
                     fs::write(&path, b"123").unwrap();
                     fs::remove_file(&path).unwrap();
-                    // Relaxed, here and below: nothing is handed over with it
+                    // Relaxed: pairs with nothing, only the end is told
                     if done.load(Ordering::Relaxed) {
                         break;
                     }
                 }
             });
             let failed = (0..20_000).filter(|_| directory.list().is_err()).count();
-            done.store(true, Ordering::Relaxed);
+            done.store(true, Ordering::Relaxed); // as above
             assert_eq!(failed, 0);
         });
     }

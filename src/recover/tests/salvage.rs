@@ -278,6 +278,18 @@ fn broken_lengths_by_the_dozen_cost_no_other_record() {
 }
 
 #[test]
+fn what_cannot_be_a_frame_costs_nothing_however_long_it_says_it_is() {
+    let dir = Dir::default();
+    let mut segment = dir.first();
+    let lsns: Vec<_> = (0..400).map(|_| segment.record(&"x".repeat(120))).collect();
+    for at in lsns.iter().map(|lsn| lsn % SIZE).step_by(2) {
+        let no_kind = 0xf000_0000 | (SIZE - at - 64) as u32;
+        dir.overwrite(1, at, &no_kind.to_le_bytes());
+    }
+    assert_eq!(salvaged(&dir).0.len(), 200);
+}
+
+#[test]
 fn of_many_broken_parts_the_first_thousand_are_told() {
     let dir = Dir::default();
     let mut segment = dir.first();
