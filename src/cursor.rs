@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use crate::chain::Chain;
 use crate::error::{Damage, Error, Result};
-use crate::format::{self, FIRST_FRAME, FrameHeader, Kind, Reason, Unchecked};
+use crate::format::{self, FIRST_FRAME, FrameHeader, Group, Kind, Reason};
 use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::map::Map;
@@ -25,8 +25,9 @@ pub(crate) struct Position {
     /// What checks start from in that epoch.
     seed: u32,
     verify: bool,
-    /// What is before this offset was found intact already.
-    verified_to: u64,
+    /// Up to here nothing is in the way of reading: what is published there is present, below
+    /// the limit, and intact if that was asked for.
+    clear_to: u64,
     /// Pages before this offset are present, as far as that can be told.
     present: u64,
     /// Records before this offset are passed over: where reading was to begin at a
@@ -48,7 +49,7 @@ pub(crate) enum Step {
 impl Position {
     /// The same in another segment, from its first frame on: a begin.
     pub(crate) fn in_next(self) -> Self {
-        Position { offset: FIRST_FRAME, verified_to: 0, present: 0, from: 0, is_end: false, ..self }
+        Position { offset: FIRST_FRAME, clear_to: 0, present: 0, from: 0, is_end: false, ..self }
     }
 
     /// The same, which is behind the last frame of its segment: no frame there says so.
@@ -69,56 +70,54 @@ impl Position {
         self.offset
     }
 
-    /// Whether the record at this position is intact, which `bytes` are. What is not is looked at
-    /// again, and then told: see [`verified`].
-    #[inline]
-    fn verify_record(&mut self, segment: &Segment, map: &Map, bytes: &[u8]) -> bool {
-        self.offset < self.verified_to
-            || self.verify_several(segment, map, bytes)
-            || self.verify_one(segment, bytes)
-    }
-
-    /// Verifies it along with those behind it, if as many as are checked at once are published and
-    /// intact: it is not done again when their turn comes.
-    #[inline(never)] // whoever does not verify has less code
-    fn verify_several(&mut self, segment: &Segment, map: &Map, bytes: &[u8]) -> bool {
-        let short = |at, bytes| self.unchecked(segment, at, bytes).filter(Unchecked::is_short);
-        let Some(first) = short(self.offset, bytes) else { return false };
-        let mut records = [first; format::AT_ONCE];
-        let mut end = self.offset + bytes.len() as u64;
-        for record in &mut records[1..] {
-            let Some((_, bytes)) = segment.record_bytes(map, end) else { return false };
-            let Some(next) = short(end, bytes) else { return false };
-            *record = next;
-            end += bytes.len() as u64;
+    /// Looks how far the way is clear from here on, below `limit`, an LSN; whether it is at all.
+    #[inline(never)] // it is called once for many records
+    fn clear(&mut self, segment: &Segment, map: &Map, limit: u64) -> bool {
+        let limit = limit.saturating_sub(segment.lsn(0).0);
+        let end = segment.words_end().min(segment.cut()).min(self.present).min(limit);
+        if self.offset < self.from || self.offset >= end {
+            return false;
         }
-        let are_intact = format::are_intact(self.seed, records);
-        if are_intact {
-            self.verified_to = end;
+        self.clear_to = if self.verify { self.intact_to(segment, map, end) } else { end };
+        self.offset < self.clear_to
+    }
+
+    /// The end of the intact records from here on that begin below `end`, but for those far
+    /// behind. What is not intact is looked at again, and then told: see [`View::step`].
+    fn intact_to(&self, segment: &Segment, map: &Map, end: u64) -> u64 {
+        const AT_ONCE: u64 = 4096;
+        let mut intact_to = self.offset;
+        let end = end.min(intact_to + AT_ONCE);
+        while intact_to < end {
+            let (mut records, mut at) = (Group::new(), intact_to);
+            while records.takes_more() && at < end {
+                let Some((header, payload)) = self.record_at(segment, map, at) else { break };
+                records.push(self.seed, segment.lsn(at).0, header, payload);
+                at = intact_to + records.size();
+            }
+            if at == intact_to || !records.is_intact() {
+                break;
+            }
+            intact_to = at;
         }
-        are_intact
+        intact_to
     }
 
-    #[inline(never)] // as above
-    fn verify_one(&self, segment: &Segment, bytes: &[u8]) -> bool {
-        let record = self.unchecked(segment, self.offset, bytes);
-        record.is_some_and(|record| record.is_intact(self.seed))
-    }
-
-    /// The record at `offset`, in `bytes`; `None` if it cannot be intact in the epoch in force.
+    /// The record at `offset`, if all but its check is as it should be in the epoch in force.
     #[inline]
-    fn unchecked<'m>(
+    fn record_at<'m>(
         &self,
         segment: &Segment,
+        map: &'m Map,
         offset: u64,
-        bytes: &'m [u8],
-    ) -> Option<Unchecked<'m>> {
+    ) -> Option<(FrameHeader, &'m [u8])> {
+        let (_, bytes) = segment.record_bytes(map, offset)?;
         let header = FrameHeader::decode(bytes);
         let (payload, padding) =
             bytes[format::FRAME_HEADER..].split_at(format::payload_len(header.word));
         let is_sound = padding.iter().all(|&byte| byte == 0)
             && header.tag.nibble() == format::nibble(self.epoch);
-        is_sound.then_some(Unchecked { lsn: segment.lsn(offset).0, header, payload })
+        is_sound.then_some((header, payload))
     }
 }
 
@@ -132,22 +131,20 @@ impl View {
         &'m self,
         map: &'m Map,
         position: &mut Position,
-        limit: u64,
+        limit: impl FnOnce() -> u64,
     ) -> Option<Record<'m>> {
         let segment = &*self.segment;
         let at = position.offset;
-        let lsn = segment.lsn(at).0;
-        let passed_over = at < position.from || at >= position.present;
-        if passed_over || at >= segment.cut() || lsn >= limit {
+        let is_clear = at < position.clear_to || position.clear(segment, map, limit());
+        if !is_clear || at >= segment.cut() {
             return None;
         }
         let (kind, bytes) = segment.record_bytes(map, at)?;
         let header = FrameHeader::decode(bytes);
-        if position.verify && !position.verify_record(segment, map, bytes) {
-            return None;
-        }
         position.offset = at + bytes.len() as u64;
-        sys::prefetch_behind(bytes.as_ptr(), bytes.len());
+        if !position.verify {
+            sys::prefetch_behind(bytes.as_ptr(), bytes.len().min(sys::LONGEST_FETCHED));
+        }
         let payload_len = format::payload_len(header.word);
         let at = RecordAt {
             kind,
@@ -260,7 +257,7 @@ impl Log {
             epoch,
             seed,
             verify: true,
-            verified_to: 0,
+            clear_to: 0,
             present: 0,
             from: 0,
             is_end: false,

@@ -8,7 +8,7 @@ use crate::sys;
 
 #[path = "format/unchecked.rs"] // the models take this file in from elsewhere
 mod unchecked;
-pub(crate) use unchecked::{AT_ONCE, Unchecked, are_intact};
+pub(crate) use unchecked::Group;
 
 /// Frames start on a multiple of this, and so do payloads.
 pub(crate) const ALIGN: u64 = 8;
@@ -204,7 +204,7 @@ pub(crate) fn kind(word: u32) -> Option<Kind> {
 
 /// The bytes a frame takes: its header, its payload, and zeros up to 8.
 pub(crate) const fn frame_size(payload_len: usize) -> u64 {
-    (FRAME_HEADER as u64 + payload_len as u64).next_multiple_of(ALIGN)
+    (FRAME_HEADER as u64 + payload_len as u64 + (ALIGN - 1)) & !(ALIGN - 1)
 }
 
 /// The rest of a frame's header, as one 8-byte step of the check sees it.

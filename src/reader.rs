@@ -272,7 +272,7 @@ impl<'r> Iterator for Records<'r> {
     fn next(&mut self) -> Option<Self::Item> {
         if let At::Place(Standing { held, map, position }) = &mut self.at {
             if let Some(record) =
-                held.view.record_at_once(map, position, self.reader.limit(self.durable_only))
+                held.view.record_at_once(map, position, || self.reader.limit(self.durable_only))
             {
                 return Some(Ok(record));
             }

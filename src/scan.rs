@@ -4,8 +4,7 @@
 //! says the same in words.
 
 use crate::error::Damage;
-use crate::format::{self, FRAME_HEADER, FrameHeader, Kind, Reason, Seal, State, Tag, Unchecked};
-use crate::sys;
+use crate::format::{self, FRAME_HEADER, FrameHeader, Group, Kind, Reason, Seal, State, Tag};
 
 /// One life of one file: what ties a frame to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,48 +177,32 @@ impl Walk {
     pub(crate) fn over_records(&mut self, bytes: &[u8], until: u64) -> Proofs {
         let from = self.at.offset;
         let mut proofs = Proofs::default();
-        while self.boundary.offset < until {
-            let rest = &bytes[(self.at.offset - from) as usize..];
-            if !self.over_several(rest, until, &mut proofs) && !self.over_one(rest, &mut proofs) {
-                break;
-            }
-        }
+        while self.over_several(&bytes[(self.at.offset - from) as usize..], until, &mut proofs) {}
         proofs
     }
 
-    /// Walks over the record at the beginning of `bytes`, if it is intact.
-    #[inline]
-    fn over_one(&mut self, bytes: &[u8], proofs: &mut Proofs) -> bool {
-        let record = self.record_in(bytes).filter(|record| record.is_intact(self.seed));
-        record.map(|record| self.pass(&record, proofs)).is_some()
-    }
-
-    /// Walks over as many records as are checked at once, if all of them are intact.
+    /// Walks over as many records at the beginning of `bytes` as are checked at once, or over
+    /// those that come before what is none; whether there are any, and all of them are intact.
     #[inline]
     fn over_several(&mut self, bytes: &[u8], until: u64, proofs: &mut Proofs) -> bool {
-        let Some(first) = self.record_in(bytes) else { return false };
         let (mut behind, mut proofs_behind) = (self.clone(), *proofs);
-        let mut records = [first; format::AT_ONCE];
-        for record in &mut records {
-            if behind.boundary.offset >= until {
-                return false;
-            }
-            let rest = &bytes[(behind.at.offset - self.at.offset) as usize..];
-            let next = behind.record_in(rest).filter(Unchecked::is_short);
-            let Some(next) = next else { return false };
-            behind.pass(&next, &mut proofs_behind);
-            *record = next;
+        let mut records = Group::new();
+        while records.takes_more() && behind.boundary.offset < until {
+            let rest = &bytes[records.size() as usize..];
+            let Some((header, payload)) = behind.record_in(rest) else { break };
+            records.push(self.seed, self.life.base + behind.at.offset, header, payload);
+            behind.pass(header, &mut proofs_behind);
         }
-        let are_intact = format::are_intact(self.seed, records);
-        if are_intact {
+        let is_over = records.size() > 0 && records.is_intact();
+        if is_over {
             (*self, *proofs) = (behind, proofs_behind);
         }
-        are_intact
+        is_over
     }
 
     /// The record at the beginning of `bytes`, if all but its check is as it should be here.
     #[inline]
-    fn record_in<'a>(&self, bytes: &'a [u8]) -> Option<Unchecked<'a>> {
+    fn record_in<'a>(&self, bytes: &'a [u8]) -> Option<(FrameHeader, &'a [u8])> {
         let header = FrameHeader::decode(bytes.get(..FRAME_HEADER)?);
         let is_next = match format::kind(header.word)? {
             Kind::More => true,
@@ -235,16 +218,14 @@ impl Walk {
             && header.tag.ordinal() == self.at.ordinal
             && header.tag.nibble() == format::nibble(self.epoch)
             && padding.iter().all(|&byte| byte == 0);
-        let lsn = self.life.base + self.at.offset;
-        is_sound.then_some(Unchecked { lsn, header, payload })
+        is_sound.then_some((header, payload))
     }
 
-    /// Stands behind the record, which is intact, and takes in what it proves.
+    /// Stands behind the record with this header, and takes in what it proves.
     #[inline]
-    fn pass(&mut self, record: &Unchecked<'_>, proofs: &mut Proofs) {
-        let Unchecked { lsn, header, payload } = *record;
-        let size = format::frame_size(payload.len());
-        sys::prefetch_behind(payload.as_ptr(), size as usize);
+    fn pass(&mut self, header: FrameHeader, proofs: &mut Proofs) {
+        let lsn = self.life.base + self.at.offset;
+        let size = format::frame_size(format::payload_len(header.word));
         proofs.all = proofs.all.max(header.tag.durable(lsn).unwrap_or(0));
         self.in_batch = format::kind(header.word) == Some(Kind::More);
         self.at = Place { offset: self.at.offset + size, ordinal: self.at.ordinal + 1 };

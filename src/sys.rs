@@ -12,6 +12,9 @@ pub(crate) use crc::{CRC32C_POLYNOMIAL, FRAMES, Hashed, crc32c_frame, crc32c_fra
 #[path = "sys/copy.rs"] // as above
 mod copy;
 pub(crate) use copy::copy;
+#[path = "sys/processor.rs"] // as above
+mod processor;
+pub(crate) use processor::Processor;
 
 /// The bytes that are checksummed on this thread, counted where that is done: for tests that bound
 /// it.
@@ -87,17 +90,18 @@ unsafe fn steps_crc<const N: usize>(state: u32, words: [u64; N]) -> u32 {
     words.into_iter().fold(state, |state, word| unsafe { __crc32cd(state, word) })
 }
 
-/// How far behind what is used a processor is to fetch.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-const AHEAD: usize = 3 << 10;
+/// The longest piece that is [fetched](prefetch_behind): a processor sees by itself what it is to
+/// fetch of longer ones. A chain of frames is no pattern that it sees.
+pub(crate) const LONGEST_FETCHED: usize = 1024;
 
-/// Has the processor fetch what is to be read soon, some way behind `at`: as much as was read
-/// there, but for what is so long that it fetches itself: a chain of frames is no pattern that
-/// it sees. Whatever is there, or is not.
+/// Has the processor fetch what is to be read soon, some way behind `at`: as much as is read
+/// there, which is `len`. Whatever is there, or is not.
 #[inline]
 pub(crate) fn prefetch_behind(at: *const u8, len: usize) {
+    /// Frames that are checked side by side are read ahead of each other.
+    const AHEAD: usize = 8 << 10;
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in (0..len.min(1024)).step_by(64) {
+    for line in (0..len).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         #[allow(unused_unsafe, reason = "the intrinsic is safe in later versions")]
         // SAFETY: a hint: no address is wrong for it, and every x86-64 has it.
@@ -106,15 +110,16 @@ pub(crate) fn prefetch_behind(at: *const u8, len: usize) {
         }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (at, len);
+    let _ = (at, len, AHEAD);
 }
 
 /// The same for what is to be written soon, for this processor alone: an atomic addition waits
 /// for all stores before it.
 #[inline]
 pub(crate) fn prefetch_to_write_behind(at: *mut u8, len: usize) {
+    const AHEAD: usize = 3 << 10;
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in (0..len.min(1024)).step_by(64) {
+    for line in (0..len.min(LONGEST_FETCHED)).step_by(64) {
         // SAFETY: a hint: no address is wrong for it, and every x86-64 has it, or does nothing.
         unsafe {
             std::arch::asm!(
@@ -125,7 +130,7 @@ pub(crate) fn prefetch_to_write_behind(at: *mut u8, len: usize) {
         }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (at, len);
+    let _ = (at, len, AHEAD);
 }
 
 /// Allocates blocks for the first `len` bytes of a file, which becomes as long if

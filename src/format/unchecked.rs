@@ -1,42 +1,75 @@
-//! Checks that were not computed yet: of one frame, or of several at once.
+//! Checks that were not computed yet, of frames that lie one behind the other.
 
-use super::{FrameHeader, check};
+use super::{FrameHeader, frame_size};
 use crate::sys;
 
-/// A frame whose check was not computed yet.
+/// Frames that are checked at once: in little more time than one of them takes, if they are short.
+///
+/// It is filled in place, field by field: a processor that copies in wide pieces what it just stored
+/// word by word waits until the stores are done.
+#[derive(Debug)]
+pub(crate) struct Group<'a> {
+    frames: [Unchecked<'a>; sys::FRAMES],
+    count: usize,
+    size: u64,
+    all_short: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Unchecked<'a> {
-    pub(crate) lsn: u64,
-    pub(crate) header: FrameHeader,
-    pub(crate) payload: &'a [u8],
+struct Unchecked<'a> {
+    hashed: sys::Hashed<'a>,
+    said: u32,
 }
 
-/// So many frames are [checked at once](are_intact), if they are short: one that is long takes long
-/// enough by itself.
-pub(crate) const AT_ONCE: usize = sys::FRAMES;
-const LONGEST_AT_ONCE: usize = 4096;
+impl<'a> Group<'a> {
+    /// What is longer takes long enough by itself.
+    const SHORT: usize = 4096;
 
-impl Unchecked<'_> {
-    /// Whether its check is what it says.
     #[inline]
-    pub(crate) fn is_intact(&self, seed: u32) -> bool {
-        let FrameHeader { word, check: said, tag } = self.header;
-        check(seed, word, self.lsn, tag, self.payload) == said
+    pub(crate) fn new() -> Self {
+        let hashed = sys::Hashed { state: 0, words: [0, 0], payload: &[] };
+        let frames = [Unchecked { hashed, said: 0 }; sys::FRAMES];
+        Group { frames, count: 0, size: 0, all_short: true }
     }
 
-    /// Whether it is worth while to check it along with others.
+    /// The bytes that its frames take in their segment.
     #[inline]
-    pub(crate) fn is_short(&self) -> bool {
-        self.payload.len() <= LONGEST_AT_ONCE
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
-}
 
-/// Whether the checks of all of them are what they say.
-pub(crate) fn are_intact(seed: u32, frames: [Unchecked<'_>; AT_ONCE]) -> bool {
-    let hashed = frames.map(|Unchecked { lsn, header, payload }| sys::Hashed {
-        state: seed ^ header.word,
-        words: [lsn, header.tag.0],
-        payload,
-    });
-    sys::crc32c_frames(hashed) == frames.map(|frame| frame.header.check)
+    /// Whether one more is worth while.
+    #[inline]
+    pub(crate) fn takes_more(&self) -> bool {
+        self.all_short && self.count < self.frames.len()
+    }
+
+    /// Adds the frame at `lsn`, behind those that it has; not if it is full.
+    #[inline]
+    pub(crate) fn push(&mut self, seed: u32, lsn: u64, header: FrameHeader, payload: &'a [u8]) {
+        let Some(next) = self.frames.get_mut(self.count) else { return };
+        let FrameHeader { word, check, tag } = header;
+        *next = Unchecked {
+            hashed: sys::Hashed { state: seed ^ word, words: [lsn, tag.0], payload },
+            said: check,
+        };
+        self.count += 1;
+        self.size += frame_size(payload.len());
+        self.all_short &= payload.len() <= Self::SHORT;
+    }
+
+    /// Whether the checks of all of them are what they say. Meanwhile the processor fetches
+    /// what is some way behind them, for those who read in order.
+    #[inline]
+    pub(crate) fn is_intact(&self) -> bool {
+        let first = self.frames[0].hashed.payload.as_ptr();
+        sys::prefetch_behind(first, (self.size as usize).min(sys::FRAMES * sys::LONGEST_FETCHED));
+        if self.all_short && self.count == self.frames.len() {
+            let sums = sys::crc32c_frames(self.frames.each_ref().map(|frame| &frame.hashed));
+            return self.frames.iter().zip(sums).all(|(frame, sum)| frame.said == sum);
+        }
+        self.frames[..self.count].iter().all(|&Unchecked { hashed, said }| {
+            sys::crc32c_frame(hashed.state, hashed.words, hashed.payload) == said
+        })
+    }
 }

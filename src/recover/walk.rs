@@ -1,5 +1,7 @@
 //! What a walk over a segment finds, and walking many at once.
 
+use std::convert::Infallible;
+use std::sync::mpsc;
 use std::{panic, thread};
 
 use super::files::{File, Reading};
@@ -9,6 +11,7 @@ use crate::lsn::Lsn;
 use crate::scan::{Content, Place, START, Stop, Walk};
 use crate::storage::{Region, Storage};
 use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sys;
 use crate::trail::Trail;
 
 /// What holds at a batch boundary that a walk reached.
@@ -191,10 +194,22 @@ pub(super) fn at_once<T: Send>(
         std::iter::from_fn(taken).map(|&k| Ok((k, look(k)?))).collect::<Result<Vec<_>>>()
     };
     let part = &part;
+    let here = sys::Processor::current();
+    let (all_begun, wait) = mpsc::channel::<Infallible>();
     let parts = thread::scope(|scope| {
         // where no thread is to be had, the others do it
-        let start = |_| thread::Builder::new().spawn_scoped(scope, part).ok();
+        let start = |_| {
+            let begun = all_begun.clone();
+            let other = move || {
+                here.inspect(|here| here.leave());
+                drop(begun);
+                part()
+            };
+            thread::Builder::new().spawn_scoped(scope, other).ok()
+        };
         let others: Vec<_> = (1..threads).filter_map(start).collect();
+        drop(all_begun);
+        let _ = wait.recv(); // which ends with the last of them: none waits in line behind this one
         let mut parts = vec![part()];
         let join = |other: thread::ScopedJoinHandle<'_, _>| {
             other.join().unwrap_or_else(|cause| panic::resume_unwind(cause))

@@ -185,7 +185,7 @@ impl Segment {
     /// `None` if none is published.
     #[inline]
     fn word_at(&self, map: &Map, offset: u64) -> Result<Option<(Kind, u64)>> {
-        if offset + FRAME_HEADER as u64 > self.ready().min(self.len) {
+        if offset >= self.words_end() {
             return Ok(None);
         }
         let word = map.load(offset);
@@ -206,13 +206,16 @@ impl Segment {
         Ok(Some((kind, size)))
     }
 
-    /// The frame at `offset`, which was reached by walking, if it is a record's: its kind and
-    /// its bytes; `None` if it is another, or none, or impossible.
+    /// No frame's word that means something begins here or behind.
+    pub(crate) fn words_end(&self) -> u64 {
+        (self.ready().min(self.len) + 1).saturating_sub(FRAME_HEADER as u64)
+    }
+
+    /// The frame at `offset`, which was reached by walking and is below
+    /// [`words_end`](Self::words_end), if it is a record's: its kind and its bytes; `None` if it
+    /// is another, or none, or impossible.
     #[inline]
     pub(crate) fn record_bytes<'m>(&self, map: &'m Map, offset: u64) -> Option<(Kind, &'m [u8])> {
-        if offset + FRAME_HEADER as u64 > self.ready().min(self.len) {
-            return None;
-        }
         let word = map.load(offset);
         let kind = format::kind(word)
             .filter(|kind| matches!(kind, Kind::Record | Kind::More | Kind::Last))?;

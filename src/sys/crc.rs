@@ -24,10 +24,10 @@ pub(crate) fn crc32c_frame(state: u32, words: [u64; 2], payload: &[u8]) -> u32 {
 
 /// The frames that are summed up side by side: the processor's instruction begins one step a cycle,
 /// but ends it three cycles later.
-pub(crate) const FRAMES: usize = 3;
+pub(crate) const FRAMES: usize = 4;
 
 /// What a frame's sum is of: see [`crc32c_frame`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Hashed<'a> {
     pub(crate) state: u32,
     pub(crate) words: [u64; 2],
@@ -36,7 +36,7 @@ pub(crate) struct Hashed<'a> {
 
 /// The sums of several frames, in little more time than that of one takes, if they are as long.
 #[inline]
-pub(crate) fn crc32c_frames(frames: [Hashed<'_>; FRAMES]) -> [u32; FRAMES] {
+pub(crate) fn crc32c_frames(frames: [&Hashed<'_>; FRAMES]) -> [u32; FRAMES] {
     #[cfg(all(target_arch = "x86_64", not(any(miri, loom))))]
     if is_x86_feature_detected!("sse4.2") {
         #[cfg(test)]
@@ -44,7 +44,7 @@ pub(crate) fn crc32c_frames(frames: [Hashed<'_>; FRAMES]) -> [u32; FRAMES] {
         // SAFETY: the processor has SSE 4.2, just asked.
         return unsafe { instruction::frames(frames) };
     }
-    frames.map(|Hashed { state, words, payload }| crc32c_frame(state, words, payload))
+    frames.map(|&Hashed { state, words, payload }| crc32c_frame(state, words, payload))
 }
 
 /// The processor's instruction, without the crate around it.
@@ -61,23 +61,30 @@ mod instruction {
     ///
     /// The processor has SSE 4.2.
     #[target_feature(enable = "sse4.2")]
-    pub(super) unsafe fn frames([a, b, c]: [Hashed<'_>; FRAMES]) -> [u32; FRAMES] {
-        let shortest = a.payload.len().min(b.payload.len()).min(c.payload.len());
-        let (words_of_a, rest_of_a) = a.payload.split_at(shortest - shortest % WORD);
-        let (words_of_b, rest_of_b) = b.payload.split_at(words_of_a.len());
-        let (words_of_c, rest_of_c) = c.payload.split_at(words_of_a.len());
-        let words = words_of_a.chunks_exact(WORD).zip(words_of_b.chunks_exact(WORD));
+    pub(super) unsafe fn frames(frames: [&Hashed<'_>; FRAMES]) -> [u32; FRAMES] {
+        let shortest = frames.iter().map(|frame| frame.payload.len()).min().unwrap_or(0);
+        let side_by_side = shortest - shortest % WORD;
+        let mut payloads = [&[][..]; FRAMES];
+        let mut states = [0; FRAMES];
         // SAFETY: the caller has seen to what these need.
         unsafe {
-            let (mut x, mut y, mut z) = (header(a), header(b), header(c));
-            for ((a, b), c) in words.zip(words_of_c.chunks_exact(WORD)) {
-                x = step(x, u64_of(a));
-                y = step(y, u64_of(b));
-                z = step(z, u64_of(c));
+            for ((state, payload), frame) in states.iter_mut().zip(&mut payloads).zip(frames) {
+                *state = header(frame);
+                *payload = &frame.payload[..side_by_side];
             }
-            let x = end(x, rest_of_a, a.payload);
-            let y = end(y, rest_of_b, b.payload);
-            [x, y, end(z, rest_of_c, c.payload)]
+            for at in (0..side_by_side).step_by(WORD) {
+                for (state, payload) in states.iter_mut().zip(payloads) {
+                    *state = step(*state, u64_of(&payload[at..at + WORD]));
+                }
+            }
+            if frames.iter().all(|frame| frame.payload.len() == side_by_side) {
+                return states.map(|state| !(state as u32));
+            }
+            let mut sums = [0; FRAMES];
+            for ((sum, state), frame) in sums.iter_mut().zip(states).zip(frames) {
+                *sum = end(state, &frame.payload[side_by_side..], frame.payload);
+            }
+            sums
         }
     }
 
@@ -88,7 +95,7 @@ mod instruction {
     /// The processor has SSE 4.2.
     #[inline]
     #[target_feature(enable = "sse4.2")]
-    unsafe fn header(frame: Hashed<'_>) -> u64 {
+    unsafe fn header(frame: &Hashed<'_>) -> u64 {
         let [first, second] = frame.words;
         // SAFETY: the caller has seen to what these need.
         unsafe { step(step(frame.state.into(), first), second) }
@@ -284,7 +291,7 @@ mod tests {
             for b in lens {
                 for c in lens {
                     let mut at = i;
-                    let frames = [a, b, c].map(|len| {
+                    let frames = [a, b, c, a.max(c)].map(|len| {
                         at += 1;
                         let (state, words) = (random(len + at) as u32, [random(at), random(len)]);
                         Hashed { state, words, payload: &bytes[at..at + len] }
@@ -292,7 +299,8 @@ mod tests {
                     let alone = frames.map(|Hashed { state, words, payload }| {
                         crc32c::crc32c_append(!super::super::crc32c_steps(state, words), payload)
                     });
-                    assert_eq!(crc32c_frames(frames), alone, "{a}, {b} and {c} bytes");
+                    let together = crc32c_frames(frames.each_ref());
+                    assert_eq!(together, alone, "{a}, {b} and {c} bytes");
                 }
             }
         }
