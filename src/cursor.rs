@@ -74,6 +74,7 @@ impl Position {
     #[inline(never)] // it is called once for many records
     fn clear(&mut self, segment: &Segment, map: &Map, limit: u64) -> bool {
         let limit = limit.saturating_sub(segment.lsn(0).0);
+        // behind a cut, a later opening writes
         let end = segment.words_end().min(segment.cut()).min(self.present).min(limit);
         if self.offset < self.from || self.offset >= end {
             return false;

@@ -21,8 +21,9 @@ fn small_log() -> (Dir, Vec<String>, [u64; 2]) {
     second.open();
     second.batch(["five", "six"]);
     second.record("seven");
+    second.record("eight"); // as many without a state between as are checked at once
     second.close();
-    let all = texts(["one", "two", "three", "four", "five", "six", "seven"]);
+    let all = texts(["one", "two", "three", "four", "five", "six", "seven", "eight"]);
     (dir, all, [first.at.offset, second.at.offset])
 }
 
