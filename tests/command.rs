@@ -220,6 +220,91 @@ fn what_is_intact_in_a_file_with_a_broken_header_or_length_is_salvaged() {
     }
 }
 
+/// A log that was not closed: a copy of what a writer has at this moment, and where its tail is.
+fn not_closed(directory: &TempDir, copy: &TempDir) -> (std::path::PathBuf, u64) {
+    let wal = small().open(directory).unwrap();
+    let lsns = append_all(&wal, (0..3).map(record));
+    wal.sync().unwrap();
+    for name in segments(directory) {
+        fs::copy(directory.join(&name), copy.join(&name)).unwrap();
+    }
+    let name = format!("{:016x}.wal", lsns[0].as_u64() / SEGMENT);
+    (copy.join(name), wal.next_lsn().as_u64() % SEGMENT)
+}
+
+#[test]
+fn a_write_that_was_cut_short_is_told_and_nothing_that_is_left_of_one_counts() {
+    let (directory, copy) = (TempDir::new(), TempDir::new());
+    let (path, tail) = not_closed(&directory, &copy);
+    let (code, said) = says("inspect", copy.path(), &[]);
+    assert_eq!(code, SOUND, "{said}");
+    assert!(said.starts_with("ended      not closed, and no write cut short"), "{said}");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[tail as usize..][..8].copy_from_slice(&[0x08, 0, 0, 0x10, 1, 2, 3, 4]);
+    fs::write(&path, bytes).unwrap();
+    fs::write(copy.join("0000000000000100.tmp"), b"half a file").unwrap();
+    let (code, said) = says("inspect", copy.path(), &[]);
+    assert_eq!(code, SOUND, "{said}");
+    let short = format!("ended      a write was cut short at byte {tail} of {}", path.display());
+    assert!(said.starts_with(&short), "{said}");
+    assert!(said.contains("100.tmp  counts for nothing: opening removes it"), "{said}");
+}
+
+#[test]
+fn of_a_log_with_nothing_intact_that_is_said() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let lsn = wal.append(b"the only one").unwrap();
+    wal.close().unwrap();
+    damage(&directory, lsn);
+    let (code, said) = says("inspect", &directory, &[]);
+    assert_eq!(code, DAMAGE, "{said}");
+    assert!(said.contains("intact     no record"), "{said}");
+}
+
+#[test]
+fn of_more_broken_parts_than_are_told_the_number_is_said() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let lsns = append_all(&wal, (0..2400).map(|_| "short"));
+    wal.close().unwrap();
+    for &lsn in lsns.iter().skip(1).step_by(2) {
+        damage(&directory, lsn);
+    }
+    let into = TempDir::new();
+    let (code, said) = says("salvage", &directory, &[into.join("new").to_str().unwrap()]);
+    assert_eq!(code, DAMAGE);
+    assert!(said.contains("mapwal: and 200 more parts are left out\n"), "{said}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_said_is_no_success() {
+    let directory = TempDir::new();
+    log(&directory);
+    for command in ["verify", "dump"] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_mapwal"))
+            .args([command, directory.to_str().unwrap()])
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(UNREADABLE), "{command}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("mapwal: cannot write what was found: "), "{said}");
+    }
+}
+
+#[test]
+fn a_dump_that_follows_ends_at_damage() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    damage(&directory, lsns[5]);
+    let output = mapwal(&["dump", directory.to_str().unwrap(), "--follow"]);
+    assert_eq!(output.status.code(), Some(DAMAGE));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 5);
+}
+
 #[test]
 fn a_log_that_is_open_for_writing_is_looked_at_without_its_lock() {
     let directory = TempDir::new();
@@ -330,7 +415,18 @@ fn what_is_no_log_and_what_is_no_command_is_told_apart() {
     assert_eq!(output.status.code(), Some(UNREADABLE));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("missing") && said.contains("No such file"), "{said}");
-    for wrong in [&[][..], &["verify"], &["dump", ".", "--from"], &["dump", ".", "--to", "x"]] {
+    let wrong = [
+        &[][..],
+        &["look", "."],
+        &["verify"],
+        &["verify", ".", "."],
+        &["dump"],
+        &["dump", "--follow"],
+        &["dump", ".", "--from"],
+        &["dump", ".", "--to", "x"],
+        &["dump", ".", "--all"],
+    ];
+    for wrong in wrong {
         let output = mapwal(wrong);
         assert_eq!(output.status.code(), Some(USAGE), "{wrong:?}");
         let said = String::from_utf8(output.stderr).unwrap();

@@ -103,6 +103,9 @@ fn run(arguments: &[OsString]) -> Result<Found> {
     }
     match words[..] {
         ["--version"] => say(concat!("mapwal ", env!("CARGO_PKG_VERSION"))),
+        ["inspect" | "verify" | "dump" | "salvage", option, ..] if option.starts_with("--") => {
+            Err(Failed::Usage(format!("{} needs a directory before {option}", words[0])))
+        }
         ["inspect", _] => inspect(path(1)),
         ["verify", _] => verify(path(1)),
         ["dump", _, ref options @ ..] => dump(path(1), &Dump::parse(options)?),
