@@ -913,3 +913,15 @@ fn a_directory_that_cannot_be_synced_is_not_filled_with_files() {
         assert!(files <= 5, "{files} files, of which one may be on its way");
     }
 }
+
+#[test]
+fn a_simulated_disk_is_inspected_and_salvaged_as_a_directory_is() {
+    let (disk, wal) = log();
+    append_all(&wal, ["one", "two"]);
+    wal.close().unwrap();
+    let report = Options::default().inspect_on(&disk).unwrap().unwrap();
+    assert_eq!((report.ended, report.segments[0].records), (Ended::Closed, 2));
+    let mut found = Vec::new();
+    let salvaged = Options::default().salvage_on(&disk, |_, _, data| found.push(text(data)));
+    assert_eq!((salvaged.unwrap().records, found), (2, vec!["one".to_owned(), "two".to_owned()]));
+}
