@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use crate::chain::Chain;
 use crate::error::{Damage, Error, Result};
-use crate::format::{self, FIRST_FRAME, FrameHeader, Group, Kind, Reason};
+use crate::format::{self, FIRST_FRAME, FrameHeader, Kind, Lanes, Reason};
 use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::map::Map;
@@ -61,6 +61,11 @@ impl Position {
         Position { verify: false, ..self }
     }
 
+    /// The same, where the way that was found clear is to be looked at again: for another limit.
+    pub(crate) fn looking_again(self) -> Self {
+        Position { clear_to: 0, ..self }
+    }
+
     /// The same, but for records before the offset `from`, which are passed over.
     pub(crate) fn passing_over(self, from: u64) -> Self {
         Position { from, ..self }
@@ -90,9 +95,11 @@ impl Position {
         let mut intact_to = self.offset;
         let end = end.min(intact_to + AT_ONCE);
         while intact_to < end {
-            let (mut records, mut at) = (Group::new(), intact_to);
+            let (mut records, mut at) = (Lanes::new(), intact_to);
             while records.takes_more() && at < end {
-                let Some((header, payload)) = self.record_at(segment, map, at) else { break };
+                let record = segment.record_bytes(map, at);
+                let record = record.and_then(|(_, bytes)| scan::record(bytes, self.epoch));
+                let Some((header, payload)) = record else { break };
                 records.push(self.seed, segment.lsn(at).0, header, payload);
                 at = intact_to + records.size();
             }
@@ -102,23 +109,6 @@ impl Position {
             intact_to = at;
         }
         intact_to
-    }
-
-    /// The record at `offset`, if all but its check is as it should be in the epoch in force.
-    #[inline]
-    fn record_at<'m>(
-        &self,
-        segment: &Segment,
-        map: &'m Map,
-        offset: u64,
-    ) -> Option<(FrameHeader, &'m [u8])> {
-        let (_, bytes) = segment.record_bytes(map, offset)?;
-        let header = FrameHeader::decode(bytes);
-        let (payload, padding) =
-            bytes[format::FRAME_HEADER..].split_at(format::payload_len(header.word));
-        let is_sound = padding.iter().all(|&byte| byte == 0)
-            && header.tag.nibble() == format::nibble(self.epoch);
-        is_sound.then_some((header, payload))
     }
 }
 
@@ -144,7 +134,7 @@ impl View {
         let header = FrameHeader::decode(bytes);
         position.offset = at + bytes.len() as u64;
         if !position.verify {
-            sys::prefetch_behind(bytes.as_ptr(), bytes.len().min(sys::LONGEST_FETCHED));
+            sys::prefetch_behind(bytes.as_ptr(), 1, bytes.len());
         }
         let payload_len = format::payload_len(header.word);
         let at = RecordAt {
@@ -318,6 +308,20 @@ mod tests {
     use super::*;
     use crate::log::Purpose;
     use crate::seek::Start;
+
+    #[test]
+    fn nobody_looks_ahead_behind_a_cut() {
+        let log = Log::small();
+        let lsns: Vec<_> = (0..8).map(|_| log.append_len(8)).collect();
+        let (view, mut position) = log.seek(Start::Head).unwrap();
+        view.read_ahead(&mut position);
+        assert!(matches!(view.step(&mut position, u64::MAX), Ok(Step::Record(_))));
+        log.truncate_behind(lsns[4], false).unwrap();
+        for mut position in [position, position.unverified()] {
+            assert!(position.clear(&view.segment, view.map(), u64::MAX));
+            assert_eq!(view.segment.lsn(position.clear_to), lsns[5]);
+        }
+    }
 
     #[test]
     fn who_came_to_the_end_of_a_segment_is_told_if_it_is_then_cut_away() {

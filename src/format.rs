@@ -6,9 +6,9 @@
 use crate::lsn::Lsn;
 use crate::sys;
 
-#[path = "format/unchecked.rs"] // the models take this file in from elsewhere
-mod unchecked;
-pub(crate) use unchecked::Group;
+#[path = "format/lanes.rs"] // the models take this file in from elsewhere
+mod lanes;
+pub(crate) use lanes::Lanes;
 
 /// Frames start on a multiple of this, and so do payloads.
 pub(crate) const ALIGN: u64 = 8;

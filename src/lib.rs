@@ -92,7 +92,8 @@ pub use storage::FlushMethod;
 pub use wal::Wal;
 pub use watch::{Watch, Watched};
 
-/// A simulated disk, to crash a log on at any point, and the engine around it.
+/// A simulated disk, to crash a log on at any point, and the engine around it: files of the
+/// engine's own are not modelled.
 ///
 /// It models what a mapped log meets: what is stored is in the cache; what was flushed is on
 /// disk; of the rest a power cut keeps any part, torn at sectors, in any order, and of names

@@ -27,6 +27,7 @@ use crate::sync::{Arc, lock};
 /// A reader hinders nobody: the files that it reads may be truncated away meanwhile. It may
 /// outlive its log, for what it holds: it may come by what a later opening appends, and is not
 /// told of what that cuts away.
+///
 /// Where a place is looked for in a segment for the first time, its records are walked
 /// once, which takes some ten milliseconds for 64 MiB of small ones.
 pub struct Reader {
@@ -220,6 +221,9 @@ impl Records<'_> {
     /// Only what is durable: what a power cut now would leave.
     pub fn durable(mut self) -> Self {
         self.durable_only = true;
+        if let At::Place(Standing { position, .. }) = &mut self.at {
+            *position = position.looking_again();
+        }
         self
     }
 

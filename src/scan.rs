@@ -4,7 +4,20 @@
 //! says the same in words.
 
 use crate::error::Damage;
-use crate::format::{self, FRAME_HEADER, FrameHeader, Group, Kind, Reason, Seal, State, Tag};
+use crate::format::{self, FRAME_HEADER, FrameHeader, Kind, Lanes, Reason, Seal, State, Tag};
+
+/// The record at the beginning of `bytes`, its header and its payload, if all but its check, its
+/// kind and its number is as it should be in `epoch`.
+#[inline]
+pub(crate) fn record(bytes: &[u8], epoch: u32) -> Option<(FrameHeader, &[u8])> {
+    let header = FrameHeader::decode(bytes.get(..FRAME_HEADER)?);
+    let payload_len = format::payload_len(header.word);
+    let size = format::frame_size(payload_len) as usize;
+    let (payload, padding) = bytes.get(FRAME_HEADER..size)?.split_at(payload_len);
+    let is_sound =
+        header.tag.nibble() == format::nibble(epoch) && padding.iter().all(|&byte| byte == 0);
+    is_sound.then_some((header, payload))
+}
 
 /// One life of one file: what ties a frame to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,7 +199,7 @@ impl Walk {
     #[inline]
     fn over_several(&mut self, bytes: &[u8], until: u64, proofs: &mut Proofs) -> bool {
         let (mut behind, mut proofs_behind) = (self.clone(), *proofs);
-        let mut records = Group::new();
+        let mut records = Lanes::new();
         while records.takes_more() && behind.boundary.offset < until {
             let rest = &bytes[records.size() as usize..];
             let Some((header, payload)) = behind.record_in(rest) else { break };
@@ -203,21 +216,16 @@ impl Walk {
     /// The record at the beginning of `bytes`, if all but its check is as it should be here.
     #[inline]
     fn record_in<'a>(&self, bytes: &'a [u8]) -> Option<(FrameHeader, &'a [u8])> {
-        let header = FrameHeader::decode(bytes.get(..FRAME_HEADER)?);
+        let (header, payload) = record(bytes, self.epoch)?;
         let is_next = match format::kind(header.word)? {
             Kind::More => true,
             Kind::Last => self.in_batch,
             Kind::Record => !self.in_batch,
             _ => false,
         };
-        let payload_len = format::payload_len(header.word);
-        let size = format::frame_size(payload_len);
-        let (payload, padding) = bytes.get(FRAME_HEADER..size as usize)?.split_at(payload_len);
         let is_sound = is_next
             && self.at.offset != format::FIRST_FRAME
-            && header.tag.ordinal() == self.at.ordinal
-            && header.tag.nibble() == format::nibble(self.epoch)
-            && padding.iter().all(|&byte| byte == 0);
+            && header.tag.ordinal() == self.at.ordinal;
         is_sound.then_some((header, payload))
     }
 

@@ -90,18 +90,19 @@ unsafe fn steps_crc<const N: usize>(state: u32, words: [u64; N]) -> u32 {
     words.into_iter().fold(state, |state, word| unsafe { __crc32cd(state, word) })
 }
 
-/// The longest piece that is [fetched](prefetch_behind): a processor sees by itself what it is to
-/// fetch of longer ones. A chain of frames is no pattern that it sees.
-pub(crate) const LONGEST_FETCHED: usize = 1024;
+/// The longest piece that is [fetched](prefetch_behind), for each frame of which there is one: a
+/// processor sees by itself what it is to fetch of longer ones. A chain of frames is no pattern
+/// that it sees.
+const LONGEST_FETCHED: usize = 1024;
 
 /// Has the processor fetch what is to be read soon, some way behind `at`: as much as is read
-/// there, which is `len`. Whatever is there, or is not.
+/// there, so many frames of `len` bytes in all. Whatever is there, or is not.
 #[inline]
-pub(crate) fn prefetch_behind(at: *const u8, len: usize) {
+pub(crate) fn prefetch_behind(at: *const u8, frames: usize, len: usize) {
     /// Frames that are checked side by side are read ahead of each other.
     const AHEAD: usize = 8 << 10;
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in (0..len).step_by(64) {
+    for line in (0..len.min(frames * LONGEST_FETCHED)).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         #[allow(unused_unsafe, reason = "the intrinsic is safe in later versions")]
         // SAFETY: a hint: no address is wrong for it, and every x86-64 has it.
@@ -110,7 +111,7 @@ pub(crate) fn prefetch_behind(at: *const u8, len: usize) {
         }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (at, len, AHEAD);
+    let _ = (at, frames, len, AHEAD);
 }
 
 /// The same for what is to be written soon, for this processor alone: an atomic addition waits

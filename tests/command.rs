@@ -251,6 +251,27 @@ fn a_write_that_was_cut_short_is_told_and_nothing_that_is_left_of_one_counts() {
 }
 
 #[test]
+fn a_segment_that_has_not_begun_is_no_log() {
+    let directory = TempDir::new();
+    drop(small().open(&directory).unwrap());
+    let names = segments(&directory);
+    for name in &names[1..] {
+        fs::remove_file(directory.join(name)).unwrap();
+    }
+    let mut bytes = fs::read(directory.join(&names[0])).unwrap();
+    bytes[4096..].fill(0);
+    fs::write(directory.join(&names[0]), bytes).unwrap();
+    let into = TempDir::new();
+    let new = into.join("new");
+    let salvage = ["salvage", new.to_str().unwrap()];
+    for command in [&["verify"][..], &["inspect"], &["dump"], &salvage] {
+        let (code, said) = says(command[0], &directory, &command[1..]);
+        assert_eq!(code, UNREADABLE, "{command:?}: {said}");
+        assert!(said.contains("there is no log in") && !new.exists(), "{command:?}: {said}");
+    }
+}
+
+#[test]
 fn of_a_log_with_nothing_intact_that_is_said() {
     let directory = TempDir::new();
     let wal = small().open(&directory).unwrap();

@@ -271,6 +271,20 @@ fn from_the_end_of_a_segment_reading_goes_on_in_the_next() {
 }
 
 #[test]
+fn what_is_durable_may_be_asked_for_in_between() {
+    let wal = small().in_memory().unwrap();
+    append_all(&wal, ["one", "two", "three"]);
+    wal.sync().unwrap();
+    append_all(&wal, ["not", "yet"]);
+    let reader = wal.reader();
+    for mut records in [reader.iter(), reader.iter().unverified()] {
+        assert_eq!(records.by_ref().take(2).count(), 2); // by now it has looked ahead
+        let rest: Vec<_> = records.durable().map(|record| text(record.unwrap().data())).collect();
+        assert_eq!(rest, ["three"]);
+    }
+}
+
+#[test]
 fn from_no_place_reading_begins_at_the_head() {
     let wal = small().in_memory().unwrap();
     let lsns = append_all(&wal, ["one", "two", "three"]);

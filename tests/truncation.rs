@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use common::{
-    SEGMENT, TempDir, append_all, beside_an_append, fill, is_whole, segments, small, texts, writers,
+    SEGMENT, TempDir, append_all, beside_an_append, fill, is_whole, segments, small, text, texts,
+    writers,
 };
 use mapwal::sim::Disk;
 use mapwal::{Error, Lsn, Options, Wal};
@@ -632,4 +633,22 @@ fn what_a_truncation_gives_up_is_recycled_also_where_the_head_was_in_it() {
     }
     // now and then the background thread has a file in its hands
     assert!(wal.stats().recycled >= 3, "{:?}", wal.stats());
+}
+
+#[test]
+fn who_has_looked_ahead_reads_nothing_that_was_cut_away_since() {
+    let wal = small().in_memory().unwrap();
+    let lsns = append_all(&wal, (0..20).map(|i| i.to_string()));
+    let reader = wal.reader();
+    let both = [reader.iter(), reader.iter().unverified()].map(|mut records| {
+        assert_eq!(records.by_ref().take(3).count(), 3);
+        records
+    });
+    wal.truncate_after(lsns[10]).unwrap();
+    wal.append(b"instead").unwrap();
+    let kept: Vec<_> = (3..=10).map(|i| i.to_string()).chain(["instead".to_owned()]).collect();
+    for records in both {
+        let read: Vec<_> = records.map(|record| text(record.unwrap().data())).collect();
+        assert_eq!(read, kept);
+    }
 }

@@ -250,7 +250,7 @@ impl Slot {
     /// Where the tail was when the slot was closed; `None` for the moment between
     /// the two steps of closing, and before.
     pub(crate) fn closed_at(&self) -> Option<Place> {
-        // Acquire pairs with the Release in `close`.
+        // Acquire pairs with the Release in `note_closing`.
         let closing = self.closing.load(Ordering::Acquire);
         (closing != NONE).then(|| Tail(closing).place())
     }

@@ -156,18 +156,11 @@ impl Recovered<'_> {
         let epochs = Epochs { named: &named.collect(), least: walked.end.epoch };
         // nothing is ever written behind a seal
         let sealed = matches!(walked.stop, Stop::Sealed(_));
-        let next = match walked.stop {
-            Stop::Sealed(seal) => Some(seal.next_index),
-            Stop::Unwritten | Stop::Unreadable(_) => None,
-        };
-        // Behind a close, the log goes on with an open there, or with a seal: a file without a
-        // begin that no seal names holds nothing. Anywhere else it may be one whose begin is
+        // Behind a close, the log goes on with an open there, or with a seal: where there is
+        // neither, a file without a begin holds nothing. Anywhere else it may be one whose begin is
         // damaged, also where what it follows has no seal: where it was cut, or not flushed.
         let is_closed = walked.end.closed && walked.stop == Stop::Unwritten;
-        let may_hold = |k: &usize| {
-            let File { first, header, .. } = &self.files[*k];
-            *k == last || !is_closed || first.is_some() || next == Some(header.index)
-        };
+        let may_hold = |k: &usize| *k == last || !is_closed || self.files[*k].first.is_some();
         let looked_into: Vec<_> =
             (last..self.files.len()).skip(sealed as usize).filter(may_hold).collect();
         let found = walk::at_once(&looked_into, |k| {

@@ -201,7 +201,9 @@ pub(super) fn at_once<T: Send>(
         let start = |_| {
             let begun = all_begun.clone();
             let other = move || {
-                here.inspect(|here| here.leave());
+                if let Some(here) = here {
+                    here.leave();
+                }
                 drop(begun);
                 part()
             };

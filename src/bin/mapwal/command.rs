@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged};
+use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged, Verify};
 
 const USAGE: &str = "\
 mapwal inspect DIR                 what opening would find: how the log ended, and its segments; of a log that is
@@ -28,7 +28,7 @@ say how it was at a moment, and look again before they call anything wrong; dump
 writes, but for dump --follow: it prints what was appended, be it durable or not, batches as a whole. What was given up
 before it was printed, or cut away after, is told, and it goes on behind.
 Exit: 0 all is sound, 1 something is damaged or was left out (of dump and salvage also what a crash cut short),
-2 the command is wrong, 3 DIR could not be read or has no log, or NEW could not be written.";
+2 the command is wrong, 3 DIR could not be read or has no log, or NEW or the output could not be written.";
 
 /// What a command found.
 enum Found {
@@ -80,7 +80,7 @@ pub(super) fn main() -> ExitCode {
             ExitCode::from(3)
         }
         Err(Failed::NoLog(path)) => {
-            eprintln!("mapwal: there is no log in {}: it has no segment", path.display());
+            eprintln!("mapwal: there is no log in {}: no segment has begun", path.display());
             ExitCode::from(3)
         }
         Err(Failed::Output(error)) => {
@@ -383,15 +383,15 @@ fn salvage(directory: &Path, new: &Path, segment_size: Option<u64>) -> Result<Fo
     Ok(left_out(&salvaged))
 }
 
-/// Whether there is anything to read, be it broken.
+/// Whether there is anything to read, be it broken, or a log, be it empty.
 fn see_to_a_log(directory: &Path) -> Result<()> {
-    let cannot = |error| Failed::Source(directory.to_owned(), error);
-    for entry in std::fs::read_dir(directory).map_err(cannot)? {
-        if Path::new(&entry.map_err(cannot)?.file_name()).extension() == Some("wal".as_ref()) {
-            return Ok(());
-        }
+    std::fs::read_dir(directory).map_err(|error| Failed::Source(directory.to_owned(), error))?;
+    let first = Options::new().salvage(directory, |_, _, _| Break(()))?;
+    let is_nothing = first.records == 0 && first.skipped.is_empty();
+    match Options::new().verify(Verify::Tail).inspect(directory) {
+        Ok(None) if is_nothing => Err(Failed::NoLog(directory.to_owned())),
+        _ => Ok(()),
     }
-    Err(Failed::NoLog(directory.to_owned()))
 }
 
 /// Says on a terminal how far long work has come.

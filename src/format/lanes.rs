@@ -3,12 +3,12 @@
 use super::{FrameHeader, frame_size};
 use crate::sys;
 
-/// Frames that are checked at once: in little more time than one of them takes, if they are short.
+/// Frames one behind the other that are checked side by side, a lane each: in little more time than one of them takes, if they are short.
 ///
 /// It is filled in place, field by field: a processor that copies in wide pieces what it just stored
 /// word by word waits until the stores are done.
 #[derive(Debug)]
-pub(crate) struct Group<'a> {
+pub(crate) struct Lanes<'a> {
     frames: [Unchecked<'a>; sys::FRAMES],
     count: usize,
     size: u64,
@@ -21,7 +21,7 @@ struct Unchecked<'a> {
     said: u32,
 }
 
-impl<'a> Group<'a> {
+impl<'a> Lanes<'a> {
     /// What is longer takes long enough by itself.
     const SHORT: usize = 4096;
 
@@ -29,7 +29,7 @@ impl<'a> Group<'a> {
     pub(crate) fn new() -> Self {
         let hashed = sys::Hashed { state: 0, words: [0, 0], payload: &[] };
         let frames = [Unchecked { hashed, said: 0 }; sys::FRAMES];
-        Group { frames, count: 0, size: 0, all_short: true }
+        Lanes { frames, count: 0, size: 0, all_short: true }
     }
 
     /// The bytes that its frames take in their segment.
@@ -44,12 +44,11 @@ impl<'a> Group<'a> {
         self.all_short && self.count < self.frames.len()
     }
 
-    /// Adds the frame at `lsn`, behind those that it has; not if it is full.
+    /// Adds the frame at `lsn`, which lies behind those that it has, and for which it has room.
     #[inline]
     pub(crate) fn push(&mut self, seed: u32, lsn: u64, header: FrameHeader, payload: &'a [u8]) {
-        let Some(next) = self.frames.get_mut(self.count) else { return };
         let FrameHeader { word, check, tag } = header;
-        *next = Unchecked {
+        self.frames[self.count] = Unchecked {
             hashed: sys::Hashed { state: seed ^ word, words: [lsn, tag.0], payload },
             said: check,
         };
@@ -63,7 +62,7 @@ impl<'a> Group<'a> {
     #[inline]
     pub(crate) fn is_intact(&self) -> bool {
         let first = self.frames[0].hashed.payload.as_ptr();
-        sys::prefetch_behind(first, (self.size as usize).min(sys::FRAMES * sys::LONGEST_FETCHED));
+        sys::prefetch_behind(first, self.count, self.size as usize);
         if self.all_short && self.count == self.frames.len() {
             let sums = sys::crc32c_frames(self.frames.each_ref().map(|frame| &frame.hashed));
             return self.frames.iter().zip(sums).all(|(frame, sum)| frame.said == sum);
