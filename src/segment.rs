@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 
 use crate::error::{Damage, Error, Result};
-use crate::format;
+use crate::format::{self, FIRST_FRAME, SegmentHeader};
 use crate::lsn::Lsn;
 use crate::scan::Life;
 use crate::storage::{Access, Region, Storage};
@@ -109,10 +109,7 @@ impl Segment {
         let loose = match &*held {
             Held::Kept(region) => return Ok(region.clone()),
             Held::Loose(region) => region.as_ref().and_then(Weak::upgrade),
-            Held::Given => {
-                let gone = std::io::ErrorKind::NotFound;
-                return Err(Error::io("map", self.path(), gone.into()));
-            }
+            Held::Given => return Err(self.gone()),
         };
         if let Some(region) = loose {
             return Ok(region);
@@ -123,8 +120,19 @@ impl Segment {
         if region.map().len() != self.len {
             return Err(self.damaged(self.len, Damage::FileLength));
         }
+        // a later opening may have made another segment of it while this was opening it
+        let header = region.map().published(0..FIRST_FRAME).first_chunk();
+        let header = header.and_then(|header| SegmentHeader::decode(header).ok());
+        if header.is_some_and(|it| (it.index, it.salt) != (self.id.index, self.id.life.salt)) {
+            return Err(self.gone());
+        }
         *held = Held::Loose(Some(Arc::downgrade(&region)));
         Ok(region)
+    }
+
+    /// Its file is another segment's by now, or is gone.
+    fn gone(&self) -> Error {
+        Error::io("map", self.path(), std::io::ErrorKind::NotFound.into())
     }
 
     /// Gives back the memory that its mapping holds, once all of it is published: whoever
@@ -193,5 +201,32 @@ impl Segment {
 
     pub(crate) fn damaged(&self, at: u64, damage: Damage) -> Error {
         Error::Damaged { path: self.id.path.clone(), at, damage }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::log::{Log, Purpose};
+
+    #[test]
+    fn a_file_that_is_another_segments_by_now_is_gone() {
+        let log = Log::small();
+        log.append_len(8);
+        let first = lock(&log.chain).live[0].clone();
+        log.with_spares(Purpose::Records(log.ring.active()), |chain| log.roll(chain)).unwrap();
+        for salt in [first.id.life.salt, first.id.life.salt ^ 1] {
+            let life = Life { salt, ..first.id.life };
+            let id = Identity { life, ..first.id.clone() };
+            let read = Segment::unmapped(id, first.len, None, Trail::new()).region(&*log.storage);
+            match read {
+                Ok(_) => assert_eq!(salt, first.id.life.salt),
+                Err(Error::Io { source, .. }) => {
+                    assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+                    assert_ne!(salt, first.id.life.salt);
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ mod copy;
 pub(crate) use copy::copy;
 #[path = "sys/processor.rs"] // as above
 mod processor;
-pub(crate) use processor::Processor;
+pub(crate) use processor::Parked;
 
 /// The bytes that are checksummed on this thread, counted where that is done: for tests that bound
 /// it.

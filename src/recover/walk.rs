@@ -1,7 +1,7 @@
 //! What a walk over a segment finds, and walking many at once.
 
-use std::convert::Infallible;
 use std::sync::mpsc;
+use std::time::Duration;
 use std::{panic, thread};
 
 use super::files::{File, Reading};
@@ -181,6 +181,9 @@ pub(super) fn walk_many(
     Ok(())
 }
 
+/// How long a thread that was started is waited for.
+const LONGEST_START: Duration = Duration::from_millis(1);
+
 /// Looks into the files `wanted`, as many at once as there are processors.
 pub(super) fn at_once<T: Send>(
     wanted: &[usize],
@@ -194,24 +197,27 @@ pub(super) fn at_once<T: Send>(
         std::iter::from_fn(taken).map(|&k| Ok((k, look(k)?))).collect::<Result<Vec<_>>>()
     };
     let part = &part;
-    let here = sys::Processor::current();
-    let (all_begun, wait) = mpsc::channel::<Infallible>();
+    let (parked, others_parked) = mpsc::channel();
     let parts = thread::scope(|scope| {
         // where no thread is to be had, the others do it
         let start = |_| {
-            let begun = all_begun.clone();
+            let parked = parked.clone();
             let other = move || {
-                if let Some(here) = here {
-                    here.leave();
-                }
-                drop(begun);
+                let _ = parked.send(sys::Parked::current());
+                thread::park(); // or not, if it is woken before or for nothing
                 part()
             };
             thread::Builder::new().spawn_scoped(scope, other).ok()
         };
         let others: Vec<_> = (1..threads).filter_map(start).collect();
-        drop(all_begun);
-        let _ = wait.recv(); // which ends with the last of them: none waits in line behind this one
+        for _ in &others {
+            // one that does not come to it soon is woken where it is
+            match others_parked.recv_timeout(LONGEST_START) {
+                Ok(other) => other.wake(),
+                Err(_) => break,
+            }
+        }
+        others.iter().for_each(|other| other.thread().unpark());
         let mut parts = vec![part()];
         let join = |other: thread::ScopedJoinHandle<'_, _>| {
             other.join().unwrap_or_else(|cause| panic::resume_unwind(cause))

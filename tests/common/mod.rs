@@ -133,7 +133,7 @@ pub fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
     let working = thread::spawn(move || drop(sender.send(work())));
     match receiver.recv_timeout(Duration::from_secs(120)) {
-        Ok(done) => done,
+        Ok(done) => working.join().map(|()| done).unwrap(),
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("this hangs"),
         Err(mpsc::RecvTimeoutError::Disconnected) => match working.join() {
             Err(cause) => resume_unwind(cause),
