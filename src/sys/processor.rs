@@ -18,9 +18,9 @@ impl Parked {
     pub(crate) fn current() -> Self {
         Parked {
             thread: std::thread::current(),
-            // SAFETY: takes nothing, and has no other effect.
+            // SAFETY: takes nothing, and has no other effect. (Its function needs glibc 2.30.)
             #[cfg(all(target_os = "linux", not(miri)))]
-            id: unsafe { libc::gettid() },
+            id: unsafe { libc::syscall(libc::SYS_gettid) } as libc::pid_t,
         }
     }
 
@@ -29,7 +29,7 @@ impl Parked {
     /// also if it has not run yet, since somebody else has that processor.
     #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) fn wake(&self) {
-        let all = affinity(self.id).filter(|_| !is_filtered());
+        let all = if is_filtered() { None } else { affinity(self.id) };
         let is_elsewhere = all.is_some_and(|all| set_affinity(self.id, &without_this_one(all)));
         self.thread.unpark();
         if let (true, Some(all)) = (is_elsewhere, all) {
