@@ -111,7 +111,7 @@ pub(crate) fn prefetch_behind(at: *const u8, frames: usize, len: usize) {
         }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (at, frames, len, AHEAD);
+    let _ = (at, frames, len, AHEAD, LONGEST_FETCHED);
 }
 
 /// The same for what is to be written soon, for this processor alone: an atomic addition waits
@@ -131,7 +131,7 @@ pub(crate) fn prefetch_to_write_behind(at: *mut u8, len: usize) {
         }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (at, len, AHEAD);
+    let _ = (at, len, AHEAD, LONGEST_FETCHED);
 }
 
 /// Allocates blocks for the first `len` bytes of a file, which becomes as long if
