@@ -4,6 +4,7 @@ use crate::format::{FIRST_FRAME, Kind};
 use crate::ring::Asked;
 use crate::segment;
 use crate::small::{FRAME, STAMP, Small, Spare, model, spawn};
+use crate::storage::Region;
 use crate::sync::{Arc, lock};
 
 #[test]
@@ -62,7 +63,7 @@ fn a_dropped_building_leaves_an_abandoned_frame_and_no_hole() {
         log.append(b"a record");
         builder.join().unwrap();
         let (segment, pages) = lock(&log.chain).live[0].clone();
-        let map = crate::storage::Region::map(&*pages);
+        let map = pages.map();
         assert_eq!(segment.published(map).unwrap().at.ordinal, 2);
         let kinds = [0, 1].map(|i| map.load(FIRST_FRAME + i * FRAME) >> 28);
         assert!(
@@ -151,5 +152,26 @@ fn a_claim_that_is_larger_than_the_segment_ends_it_for_all() {
         let appended = writer.join().unwrap();
         assert_eq!(end.ordinal as usize, appended.iter().count());
         log.holds([appended]);
+    });
+}
+
+#[test]
+fn what_is_below_a_cut_is_seen_by_all_who_see_the_cut() {
+    model(None, || {
+        let log = Small::new(2, &[Spare::READY]);
+        let (segment, pages) = lock(&log.chain).live[0].clone();
+        let other = log.clone();
+        let writer = spawn(move || other.append(b"record a"));
+        let cut = (segment.clone(), pages.clone());
+        let cutter = spawn(move || {
+            if cut.1.map().load(FIRST_FRAME) != 0 {
+                cut.0.set_cut(FIRST_FRAME + FRAME);
+            }
+        });
+        // without a lock, which would order them
+        let read = segment.frame_bytes(pages.map(), FIRST_FRAME);
+        assert!(read.is_ok(), "a hole below a cut: {read:?}");
+        writer.join().unwrap();
+        cutter.join().unwrap();
     });
 }

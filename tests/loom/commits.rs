@@ -205,3 +205,20 @@ fn who_wants_the_lead_gets_it_after_a_failure_too() {
         assert!(has_failed(&failing.join().unwrap()));
     });
 }
+
+#[test]
+fn who_sees_a_mark_sees_that_there_was_a_cut_before_it() {
+    model(None, || {
+        let log = Committed::new();
+        let has_cuts = Arc::new(AtomicBool::new(false));
+        let (other, said) = (log.clone(), has_cuts.clone());
+        let waiter = spawn(move || {
+            if other.commit.durable() > 0 {
+                assert!(said.load(Ordering::Relaxed), "what was cut away would be durable");
+            }
+        });
+        has_cuts.store(true, Ordering::Relaxed);
+        log.commit(Flush::Works).unwrap();
+        waiter.join().unwrap();
+    });
+}
