@@ -31,6 +31,7 @@ pub(crate) struct Commit {
     /// Everything below is durable. Stands on batch ends.
     durable: AtomicU64,
     has_failed: AtomicBool,
+    closed: AtomicBool,
     queue: Mutex<Queue>,
     /// Where callers sleep who wait for a flush: by its [turn].
     turns: [Condvar; 2],
@@ -57,6 +58,7 @@ impl Commit {
         Commit {
             durable: AtomicU64::new(durable),
             has_failed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             queue: Mutex::new(Queue::default()),
             turns: [Condvar::new(), Condvar::new()],
             seekers: Condvar::new(),
@@ -68,6 +70,20 @@ impl Commit {
     pub(crate) fn durable(&self) -> u64 {
         // Acquire pairs with the Release in `move_to`.
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// Nothing is appended any more.
+    pub(crate) fn close(&self) {
+        // Release pairs with the Acquire in `check_open`.
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Why nothing can be appended any more, if so. Who is told that it is closed sees all that
+    /// was appended before.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.check()?;
+        // Acquire pairs with the Release in `close`.
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// The sticky error, if a flush failed.

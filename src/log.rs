@@ -19,7 +19,7 @@ use crate::ring::{Asked, Ring, Seat};
 use crate::segment::Stamp;
 use crate::stats::{Counters, count};
 use crate::storage::{Region, Storage};
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering, lock, panicking};
+use crate::sync::{Arc, AtomicBool, Mutex, lock, panicking};
 use crate::wait::Waiters;
 use crate::worker::Worker;
 
@@ -48,8 +48,6 @@ pub(crate) struct Log {
     pub(crate) waiters: Waiters,
     pub(crate) worker: Worker,
     pub(crate) counters: Counters,
-    /// Set before the last frame is written; nothing is appended afterwards.
-    pub(crate) closed: AtomicBool,
     /// Whether `truncate_after` ever cut: then LSNs are looked up in the cuts.
     pub(crate) has_cuts: AtomicBool,
     /// Mappings that recovery made, for a while: who recovers reads what there is.
@@ -218,9 +216,7 @@ impl Log {
 
     /// Why nothing can be written any more, if so.
     pub(crate) fn check_alive(&self) -> Result<()> {
-        self.commit.check()?;
-        // Acquire pairs with the Release in `close`.
-        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        self.commit.check_open()
     }
 
     /// Marks this thread as inside a closure of this log.
@@ -246,8 +242,7 @@ impl Log {
     /// Ends the log for writing, and tells all who wait.
     pub(crate) fn close(&self) -> Result<()> {
         let closed = self.put_close();
-        // Release pairs with the Acquire in `check_alive`.
-        self.closed.store(true, Ordering::Release);
+        self.commit.close();
         self.ring.active_seat().slot.close();
         self.waiters.wake_all();
         closed

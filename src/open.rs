@@ -89,7 +89,6 @@ impl Log {
             waiters: Waiters::default(),
             worker: Worker::default(),
             counters: Counters::default(),
-            closed: AtomicBool::new(false),
             has_cuts: AtomicBool::new(false),
             recovered: Mutex::default(),
             guard: Mutex::new(Some(guard)),

@@ -1,5 +1,6 @@
 //! Claims, frames and the ready mark of one segment.
 
+use crate::commit::Commit;
 use crate::format::{FIRST_FRAME, Kind};
 use crate::ring::Asked;
 use crate::segment;
@@ -173,5 +174,24 @@ fn what_is_below_a_cut_is_seen_by_all_who_see_the_cut() {
         assert!(read.is_ok(), "a hole below a cut: {read:?}");
         writer.join().unwrap();
         cutter.join().unwrap();
+    });
+}
+
+#[test]
+fn who_is_told_that_a_log_is_closed_sees_its_last_record() {
+    model(None, || {
+        let log = Small::new(2, &[Spare::READY]);
+        let (segment, pages) = lock(&log.chain).live[0].clone();
+        let commit = Arc::new(Commit::new(0));
+        let (other, closing) = (log.clone(), commit.clone());
+        let writer = spawn(move || {
+            other.append(b"the last");
+            closing.close();
+        });
+        if commit.check_open().is_err() {
+            let last = segment.frame_bytes(pages.map(), FIRST_FRAME); // without a lock, as above
+            assert!(last.unwrap().is_some(), "it would end before its last record");
+        }
+        writer.join().unwrap();
     });
 }
