@@ -6,8 +6,8 @@ use crate::sys;
 /// Frames one behind the other that are checked side by side, a lane each: in little more time
 /// than one of them takes, if they are short.
 ///
-/// It is filled in place, field by field: a processor that copies in wide pieces what it just stored
-/// word by word waits until the stores are done.
+/// It is filled in place, field by field: a processor that copies in wide pieces what it just
+/// stored word by word waits until the stores are done.
 #[derive(Debug)]
 pub(crate) struct Lanes<'a> {
     frames: [Unchecked<'a>; sys::FRAMES],
