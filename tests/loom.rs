@@ -25,6 +25,8 @@ mod ring;
 mod scan;
 #[path = "../src/segment.rs"]
 mod segment;
+#[path = "../src/stats.rs"]
+mod stats;
 #[path = "../src/sync.rs"]
 mod sync;
 #[path = "../src/sys.rs"]

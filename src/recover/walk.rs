@@ -10,7 +10,7 @@ use crate::format::Reason;
 use crate::lsn::Lsn;
 use crate::scan::{Content, Place, START, Stop, Walk};
 use crate::storage::{Region, Storage};
-use crate::sync::{Arc, AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex, lock};
 use crate::sys;
 use crate::trail::Trail;
 
@@ -181,7 +181,7 @@ pub(super) fn walk_many(
     Ok(())
 }
 
-/// How long a thread that was started is waited for.
+/// How long a thread that was started and the one that started it wait for each other.
 const LONGEST_START: Duration = Duration::from_millis(1);
 
 /// Looks into the files `wanted`, as many at once as there are processors.
@@ -190,10 +190,9 @@ pub(super) fn at_once<T: Send>(
     look: impl Fn(usize) -> Result<T> + Sync,
 ) -> Result<Vec<(usize, T)>> {
     let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(wanted.len());
-    let next = AtomicUsize::new(0);
+    let left = Mutex::new(wanted.iter());
     let part = || {
-        // Relaxed: each takes another one, and what they find is joined
-        let taken = || wanted.get(next.fetch_add(1, Ordering::Relaxed));
+        let taken = || lock(&left).next();
         std::iter::from_fn(taken).map(|&k| Ok((k, look(k)?))).collect::<Result<Vec<_>>>()
     };
     let part = &part;
@@ -204,20 +203,19 @@ pub(super) fn at_once<T: Send>(
             let parked = parked.clone();
             let other = move || {
                 let _ = parked.send(sys::Parked::current());
-                thread::park(); // or not, if it is woken before or for nothing
+                thread::park_timeout(LONGEST_START); // or less, for nothing
                 part()
             };
             thread::Builder::new().spawn_scoped(scope, other).ok()
         };
         let others: Vec<_> = (1..threads).filter_map(start).collect();
         for _ in &others {
-            // one that does not come to it soon is woken where it is
+            // one that does not come to it soon goes on where it is
             match others_parked.recv_timeout(LONGEST_START) {
                 Ok(other) => other.wake(),
                 Err(_) => break,
             }
         }
-        others.iter().for_each(|other| other.thread().unpark());
         let mut parts = vec![part()];
         let join = |other: thread::ScopedJoinHandle<'_, _>| {
             other.join().unwrap_or_else(|cause| panic::resume_unwind(cause))

@@ -9,7 +9,9 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::{Access, FlushMethod, Region};
 use crate::map::Map;
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::sync::Arc;
+#[cfg(target_os = "linux")]
+use crate::sync::{Mutex, lock};
 
 /// Zeros are written, and files read, in pieces of this many bytes. Larger writes
 /// leave huge folios in the page cache of Linux, where one dirty byte dirties all.
@@ -27,11 +29,11 @@ pub(super) struct MappedFile {
     /// None for a view on Linux, where the mapping keeps the lock by itself: there
     /// may be more segments to read than files may be open.
     file: Option<File>,
-    access: Access,
     flush: FlushMethod,
     /// Pages before this offset are present: readers had them made so since they were last
-    /// given back. A hint: what is not present after all faults.
-    read_to: AtomicU64,
+    /// given back. A hint: what is not present after all faults. `None` where recovery reads.
+    #[cfg(target_os = "linux")]
+    read_to: Option<Mutex<u64>>,
 }
 
 impl MappedFile {
@@ -53,7 +55,13 @@ impl MappedFile {
         let _ = map.advise(memmap2::Advice::DontFork);
         let keep = access != Access::View || !cfg!(target_os = "linux");
         let (map, file) = (Arc::new(Map::file(map)), keep.then_some(file));
-        Ok(MappedFile { map, file, access, flush, read_to: AtomicU64::new(0) })
+        Ok(MappedFile {
+            map,
+            file,
+            flush,
+            #[cfg(target_os = "linux")]
+            read_to: (access != Access::Read).then(|| Mutex::new(0)),
+        })
     }
 
     fn file(&self) -> io::Result<&File> {
@@ -140,19 +148,22 @@ impl Region for MappedFile {
     #[cfg(target_os = "linux")]
     fn read_ahead(&self, range: Range<u64>) {
         let (at, len) = self.part(&range);
-        let read_to = self.read_to.load(Ordering::Relaxed); // a hint, here and below
-        if self.access == Access::Read || range.end <= read_to {
+        let Some(read_to) = &self.read_to else { return };
+        if range.end <= *lock(read_to) {
             return;
         }
         let _ = self.raw().advise_range(memmap2::Advice::PopulateRead, at, len); // or it faults
-        if range.start <= read_to {
-            self.read_to.fetch_max(range.end, Ordering::Relaxed);
+        let mut read_to = lock(read_to);
+        if range.start <= *read_to {
+            *read_to = range.end.max(*read_to);
         }
     }
 
     #[cfg(target_os = "linux")]
     fn unload(&self) {
-        self.read_to.store(0, Ordering::Relaxed); // as in `read_ahead`
+        if let Some(read_to) = &self.read_to {
+            *lock(read_to) = 0;
+        }
         self.map.unload();
     }
 

@@ -8,6 +8,7 @@ use crate::commit::{Commit, Lead};
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::small::{model, spawn};
+use crate::stats::{Counters, count};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering, PANICKING};
 
 /// A log of appends that are eight bytes each, and a disk.
@@ -220,5 +221,17 @@ fn who_sees_a_mark_sees_that_there_was_a_cut_before_it() {
         has_cuts.store(true, Ordering::Relaxed);
         log.commit(Flush::Works).unwrap();
         waiter.join().unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_lost_of_what_is_counted_at_once() {
+    model(None, || {
+        let counters = Arc::new(Counters::default());
+        let other = counters.clone();
+        let counting = spawn(move || count(&other.flushes));
+        count(&counters.flushes);
+        counting.join().unwrap();
+        assert_eq!(counters.stats(0).flushes, 2);
     });
 }
