@@ -177,14 +177,15 @@ impl Segment {
 
     #[inline]
     pub(crate) fn ready(&self) -> u64 {
-        // Acquire pairs with the Release in `set_ready`.
-        self.ready.load(Ordering::Acquire)
+        // Relaxed, here and below: who comes to a word that counts has acquired the frame before
+        // it, whose claim had acquired the slot's mark, which is moved after this one; or the
+        // chain lock, under which the segment began.
+        self.ready.load(Ordering::Relaxed)
     }
 
     /// Moves the mark below which words count; what is below is zero or claimed.
     pub(crate) fn set_ready(&self, ready: u64) {
-        // Release pairs with the Acquire in `ready`: the zeros are seen with it.
-        self.ready.store(ready, Ordering::Release);
+        self.ready.store(ready, Ordering::Relaxed);
     }
 
     /// Where readers and flushes end, whatever is published behind.
