@@ -49,7 +49,7 @@ pub(super) fn search(
     epochs: Epochs<'_>,
 ) -> Result<Proof> {
     let contents = file.contents(storage)?;
-    if is_zero(&contents, from.offset..file.len())? {
+    if is_zero(storage, &contents, from.offset..file.len())? {
         return Ok(Proof::None); // nearly always
     }
     Ok(match Search::new(file.life(), contents.bytes(0)).proof(from, above, epochs) {
@@ -59,11 +59,11 @@ pub(super) fn search(
 }
 
 /// Whether nothing was ever written there. Reads it in.
-fn is_zero(contents: &Contents, range: Range<u64>) -> Result<bool> {
+fn is_zero(storage: &dyn Storage, contents: &Contents, range: Range<u64>) -> Result<bool> {
     const PIECE: usize = 4 << 20;
     let pieces: Vec<_> = pieces(range, PIECE).collect();
     let wanted: Vec<_> = (0..pieces.len()).collect();
-    let found = walk::at_once(&wanted, |i| {
+    let found = walk::at_once(storage, &wanted, |i| {
         contents.load(pieces[i].clone())?;
         let bytes = &contents.bytes(pieces[i].start)[..length(&pieces[i])];
         // many at once, and an end to it
@@ -163,7 +163,7 @@ impl Recovered<'_> {
         let may_hold = |k: &usize| *k == last || !is_closed || self.files[*k].first.is_some();
         let looked_into: Vec<_> =
             (last..self.files.len()).skip(sealed as usize).filter(may_hold).collect();
-        let found = walk::at_once(&looked_into, |k| {
+        let found = walk::at_once(self.storage, &looked_into, |k| {
             let from = self.walks[k].as_ref().map_or(START, |walked| walked.end.place);
             search(self.storage, &self.files[k], from, tail, epochs)
         })?;

@@ -170,7 +170,7 @@ pub(super) fn walk_many(
     walks: &mut [Option<Walked>],
 ) -> Result<()> {
     let wanted: Vec<_> = wanted.iter().copied().filter(|&k| walks[k].is_none()).collect();
-    let walked = at_once(&wanted, |k| {
+    let walked = at_once(storage, &wanted, |k| {
         let mut walked = walk(storage, &files[k], &named_ends[k])?;
         walked.region.take_if(|_| k + KEPT < files.len());
         Ok(walked)
@@ -184,12 +184,15 @@ pub(super) fn walk_many(
 /// How long a thread that was started and the one that started it wait for each other.
 const LONGEST_START: Duration = Duration::from_millis(1);
 
-/// Looks into the files `wanted`, as many at once as there are processors.
+/// Looks into the files `wanted`, as many at once as there are processors, if `storage` may be
+/// looked into by several.
 pub(super) fn at_once<T: Send>(
+    storage: &dyn Storage,
     wanted: &[usize],
     look: impl Fn(usize) -> Result<T> + Sync,
 ) -> Result<Vec<(usize, T)>> {
-    let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(wanted.len());
+    let most = if storage.is_read_at_once() { wanted.len() } else { 1 };
+    let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(most);
     let left = Mutex::new(wanted.iter());
     let part = || {
         let taken = || lock(&left).next();

@@ -75,6 +75,12 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// Whether [`sync_names`](Self::sync_names) does anything here: if not, a
     /// missing last file may be a crash.
     fn names_are_durable(&self) -> bool;
+
+    /// Whether several threads may look into its files at once, in any order: if not, what
+    /// failed fails again.
+    fn is_read_at_once(&self) -> bool {
+        true
+    }
 }
 
 /// What a region is mapped for.

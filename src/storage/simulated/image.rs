@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Arc, Disk, File, Mutex, Names, Platter, State, lock};
 
+const SECTOR: usize = Disk::SECTOR as usize;
 const SECTORS_PER_PAGE: u64 = 4096 / Disk::SECTOR;
 
 /// What the crash of a seed keeps of the sectors that were not flushed.
@@ -11,7 +12,7 @@ const SECTORS_PER_PAGE: u64 = 4096 / Disk::SECTOR;
 enum Keep {
     None,
     All,
-    /// Each one or not.
+    /// Each one or not, or as it was at a moment between.
     Some,
     /// Those up to some place, in the order of files and bytes.
     Early,
@@ -29,6 +30,8 @@ struct Dirty<'a> {
     file: usize,
     name: &'a str,
     sector: u64,
+    /// A failed flush saw it as it is. If it had written it before it failed is not known.
+    believed_clean: bool,
 }
 
 impl Disk {
@@ -38,9 +41,12 @@ impl Disk {
     /// The seed decides what is kept of that which was not flushed, and the same
     /// seed decides the same. Six seeds in a row are six kinds of crash: nothing
     /// is kept, or everything, or sectors at random, or those up to some place,
-    /// or from some place on, or whole pages at random. Except in the first two
-    /// kinds, each name that was not synced is kept or not at random: a renamed
-    /// file may have both names, or none.
+    /// or from some place on, or whole pages at random. Of the sectors at random some are as they
+    /// were at a moment between: they were written back before all of it was stored, so that of
+    /// what changed in them the first part is kept, to a multiple of eight bytes. Except in the
+    /// first two kinds, each name that was not synced is kept or not at random: a renamed
+    /// file may have both names, or none; and a sector that a [failed flush](Disk::fail_flush) was
+    /// about may have been written before that failed.
     ///
     /// To have the crash at one moment while threads work on the log, call
     /// [`lose`](Disk::lose) at that moment, then end them and drop the log.
@@ -84,15 +90,18 @@ impl Disk {
         names: impl FnMut(&str) -> bool,
         mut sectors: impl FnMut(&str, u64) -> bool,
     ) -> Disk {
-        self.image(names, |dirty| dirty.iter().map(|it| sectors(it.name, it.sector)).collect())
+        self.image(names, |dirty| {
+            let mut keeps = |it: &Dirty<'_>| !it.believed_clean && sectors(it.name, it.sector);
+            dirty.iter().map(|it| if keeps(it) { SECTOR } else { 0 }).collect()
+        })
     }
 
-    /// The disk with these names as they are in the cache, and of the dirty
-    /// sectors those for which `choose` says `true`.
+    /// The disk with these names as they are in the cache, and of each dirty
+    /// sector as many bytes as `choose` says.
     fn image(
         &self,
         mut keeps_name: impl FnMut(&str) -> bool,
-        choose: impl FnOnce(&[Dirty<'_>]) -> Vec<bool>,
+        choose: impl FnOnce(&[Dirty<'_>]) -> Vec<usize>,
     ) -> Disk {
         let state = self.idle();
         let all: BTreeSet<&String> = state.names.keys().chain(state.names_on_disk.keys()).collect();
@@ -114,13 +123,19 @@ impl Disk {
         let mut dirty = Vec::new();
         for (i, (file, names)) in files.iter().enumerate() {
             let sectors = platters[i].dirty(file.cached()).into_iter();
-            dirty.extend(sectors.map(|sector| Dirty { file: i, name: names[0], sector }));
+            let name = names[0];
+            dirty.extend(sectors.map(|(sector, believed_clean)| Dirty {
+                file: i,
+                name,
+                sector,
+                believed_clean,
+            }));
         }
         let kept = choose(&dirty);
-        for (sector, _) in dirty.iter().zip(kept).filter(|(_, kept)| *kept) {
+        for (sector, kept) in dirty.iter().zip(kept) {
             let (cached, bytes) = (files[sector.file].0.cached(), &mut platters[sector.file].bytes);
             let start = (sector.sector * Disk::SECTOR) as usize;
-            let range = start..(start + Disk::SECTOR as usize).min(bytes.len());
+            let range = start..(start + kept).min(bytes.len());
             bytes[range.clone()].copy_from_slice(&cached[range]);
         }
         let mut left = Names::new();
@@ -154,22 +169,29 @@ impl Random {
         self.next() >> 63 == 1
     }
 
-    fn choose(&mut self, keep: Keep, dirty: &[Dirty<'_>]) -> Vec<bool> {
+    /// How many bytes are kept of each.
+    fn choose(&mut self, keep: Keep, dirty: &[Dirty<'_>]) -> Vec<usize> {
         let place = (self.next() % (dirty.len() as u64 + 1)) as usize;
         let (mut page, mut keep_page) = (None, false);
-        let mut chosen = |(i, sector): (usize, &Dirty<'_>)| match keep {
-            Keep::None => false,
-            Keep::All => true,
-            Keep::Some => self.flip(),
-            Keep::Early => i < place,
-            Keep::Late => i >= place,
-            Keep::Pages => {
-                let this = Some((sector.file, sector.sector / SECTORS_PER_PAGE));
-                if page != this {
-                    (page, keep_page) = (this, self.flip());
+        let mut chosen = |(i, sector): (usize, &Dirty<'_>)| {
+            let is_kept = match keep {
+                Keep::None => false,
+                Keep::All => !sector.believed_clean,
+                Keep::Some => match self.next() % 4 {
+                    0 => return self.next() as usize % (SECTOR / 8) * 8,
+                    n => n == 1,
+                },
+                Keep::Early => i < place,
+                Keep::Late => i >= place,
+                Keep::Pages => {
+                    let this = Some((sector.file, sector.sector / SECTORS_PER_PAGE));
+                    if page != this {
+                        (page, keep_page) = (this, self.flip());
+                    }
+                    keep_page
                 }
-                keep_page
-            }
+            };
+            if is_kept { SECTOR } else { 0 }
         };
         dirty.iter().enumerate().map(&mut chosen).collect()
     }
@@ -180,8 +202,6 @@ mod tests {
     use super::*;
     use crate::storage::{Access, Storage};
 
-    const SECTOR: usize = Disk::SECTOR as usize;
-
     /// A disk with a file of four pages: zeros that are on disk, ones that are not.
     fn unflushed() -> Disk {
         let disk = Disk::new();
@@ -190,11 +210,11 @@ mod tests {
         disk
     }
 
-    /// Which sectors of the file hold ones; each is whole.
+    /// Which sectors of the file hold ones; none holds them behind a zero.
     fn ones(disk: &Disk) -> Vec<bool> {
         let bytes = disk.read("a");
-        let whole = |sector: &[u8]| sector.iter().all(|byte| byte == &sector[0]);
-        assert!(bytes.chunks(SECTOR).all(whole), "a sector is torn");
+        let ones_first = |sector: &[u8]| sector.is_sorted_by(|a, b| a >= b);
+        assert!(bytes.chunks(SECTOR).all(ones_first), "the end of a sector without its beginning");
         bytes.chunks(SECTOR).map(|sector| sector[0] == 1).collect()
     }
 
@@ -222,6 +242,32 @@ mod tests {
         let kept: BTreeSet<_> = (2..600).step_by(6).map(|seed| ones(&disk.crash(seed))).collect();
         assert_eq!(kept.len(), 100);
         assert_eq!(ones(&disk.crash(8)), ones(&disk.crash(8)));
+    }
+
+    #[test]
+    fn a_sector_may_be_kept_as_it_was_before_all_of_it_was_stored() {
+        let disk = Disk::new();
+        disk.create("a", 512).unwrap().map().write(0, &[[1; 8], [2; 8]].concat());
+        disk.sync_names().unwrap();
+        let left: BTreeSet<_> =
+            (0..1200).map(|seed| disk.crash(seed).read("a")[..16].to_vec()).collect();
+        let expected = [[[0; 8], [0; 8]], [[1; 8], [0; 8]], [[1; 8], [2; 8]]].map(|it| it.concat());
+        assert_eq!(left, expected.into());
+    }
+
+    #[test]
+    fn a_flush_that_failed_may_have_written_any_of_it() {
+        let disk = unflushed();
+        disk.fail_flush(0);
+        assert!(disk.open("a", Access::Write).unwrap().flush(0..16_384).is_err());
+        for (seed, written) in (0..60).map(|seed| (seed, ones(&disk.crash(seed)))) {
+            match seed % 6 {
+                0 | 1 => assert!(!written.contains(&true), "it will not be written any more"),
+                2 => assert!(written.contains(&true) && written.contains(&false)),
+                _ => {}
+            }
+        }
+        assert!(!ones(&disk.crash_keeping(|_, _| true)).contains(&true));
     }
 
     #[test]

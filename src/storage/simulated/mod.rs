@@ -23,7 +23,8 @@ use platter::Platter;
 /// Every file has two states: the *cache*, which the log reads and writes, and
 /// what is *on disk*, which only flushes change. The names of files have the same
 /// two states. [`crash`](Disk::crash) returns another disk, with what a power cut
-/// may leave: of everything that was not flushed any part, sector by sector.
+/// may leave: of everything that was not flushed any part, sector by sector, as the kernel may
+/// have written it back at any moment.
 ///
 /// It fails when told to. Calls are counted across everything that reaches for
 /// the disk: locking, listing, creating, opening, renaming and removing files,
@@ -31,7 +32,8 @@ use platter::Platter;
 /// is none of these. Those of a log's background thread count with the others, and come when
 /// they come: open the log without one
 /// ([`Options::background`](crate::Options::background)), and what failed fails again, as long
-/// as one thread uses it.
+/// as one thread uses it. (An opening looks into the files of a simulated disk one after the
+/// other.)
 ///
 /// Clones are the same disk.
 #[derive(Clone, Default)]
@@ -118,8 +120,9 @@ impl Disk {
         state.failing_kind = None;
     }
 
-    /// Makes one flush fail, once: the `nth` from now, 0 the next. As on Linux, the
-    /// sectors that it did not write are then believed clean: they do not reach
+    /// Makes one flush fail, once: the `nth` from now, 0 the next. Which of its sectors it had
+    /// written before it failed, [`crash`](Disk::crash) decides. As on Linux, the others
+    /// are then believed clean: they do not reach
     /// the disk, by a later flush or by themselves, unless they are stored again.
     pub fn fail_flush(&self, nth: u64) {
         let mut state = lock(&self.0);

@@ -67,14 +67,12 @@ impl Platter {
             .is_some()
     }
 
-    /// The sectors of a whole cache that a power cut may keep or lose.
-    pub(super) fn dirty(&self, cached: &[u8]) -> Vec<u64> {
+    /// The sectors of a whole cache that a power cut may keep or lose; and whether each is one
+    /// that will not be written any more.
+    pub(super) fn dirty(&self, cached: &[u8]) -> Vec<(u64, bool)> {
         sectors(0, cached)
-            .filter(|&(sector, at, cached)| {
-                self.bytes[at..at + cached.len()] != *cached
-                    && !self.is_believed_clean(sector, at, cached)
-            })
-            .map(|(sector, ..)| sector)
+            .filter(|&(_, at, cached)| self.bytes[at..at + cached.len()] != *cached)
+            .map(|(sector, at, cached)| (sector, self.is_believed_clean(sector, at, cached)))
             .collect()
     }
 
@@ -108,7 +106,7 @@ mod tests {
         platter.flush(500, &[1; 600]);
         let expected = |at: usize| u8::from((500..1100).contains(&at));
         assert!(platter.bytes.iter().enumerate().all(|(at, &byte)| byte == expected(at)));
-        assert_eq!(platter.dirty(&[1; 2048]), [0, 2, 3]);
+        assert_eq!(platter.dirty(&[1; 2048]), [0, 2, 3].map(|sector| (sector, false)));
     }
 
     #[test]
@@ -116,11 +114,12 @@ mod tests {
         let mut platter = Platter::new(vec![0; 16_384]);
         let mut cached = vec![1; 16_384];
         platter.fail(0, &cached[..8192]);
-        assert_eq!(platter.dirty(&cached).first(), Some(&16));
+        let dirty = platter.dirty(&cached);
+        assert!(dirty.into_iter().eq((0..32).map(|sector| (sector, sector < 16))));
         platter.flush(0, &cached[..8192]);
         assert!(platter.bytes.iter().all(|&byte| byte == 0), "believed clean");
         cached[600] = 2;
-        assert_eq!(platter.dirty(&cached)[0], 1, "another value is seen");
+        assert_eq!(platter.dirty(&cached)[..2], [(0, true), (1, false)], "another value is seen");
         platter.touch(4096..4097);
         platter.flush(0, &cached);
         assert!(platter.bytes[..512].iter().all(|&byte| byte == 0));

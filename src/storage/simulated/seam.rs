@@ -87,6 +87,10 @@ impl Storage for Disk {
     fn names_are_durable(&self) -> bool {
         true
     }
+
+    fn is_read_at_once(&self) -> bool {
+        false
+    }
 }
 
 /// Unlocks the disk when dropped.
