@@ -88,8 +88,8 @@ impl Commit {
 
     /// The sticky error, if a flush failed.
     pub(crate) fn check(&self) -> Result<()> {
-        // Acquire pairs with the Release in `fail`.
-        if !self.has_failed.load(Ordering::Acquire) {
+        // Relaxed, as in `fail`: it is set under the lock, which orders what is found below.
+        if !self.has_failed.load(Ordering::Relaxed) {
             return Ok(());
         }
         let source = lock(&self.queue).failure.clone().expect("stored before the flag");
@@ -100,9 +100,9 @@ impl Commit {
     pub(crate) fn fail(&self, source: Arc<io::Error>) {
         let mut queue = lock(&self.queue);
         queue.failure.get_or_insert(source);
-        // Release pairs with the Acquire in `check`. Under the lock: who finds the
-        // failure in the queue finds it there, too.
-        self.has_failed.store(true, Ordering::Release);
+        // Under the lock: who finds the failure in the queue finds it here, too, and the other way
+        // round.
+        self.has_failed.store(true, Ordering::Relaxed);
         self.turns.iter().for_each(Condvar::notify_all);
     }
 

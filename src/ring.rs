@@ -101,8 +101,9 @@ impl Ring {
     /// Counts the rolls: changes whenever another segment takes claims.
     #[inline]
     pub(crate) fn active(&self) -> u64 {
-        // Acquire pairs with the Release in `activate`.
-        self.active.load(Ordering::Acquire)
+        // Relaxed, here and where it is stored: what is in a seat is seen by who claims there, as
+        // the slot's tail orders it, or under a lock.
+        self.active.load(Ordering::Relaxed)
     }
 
     /// The seat that is, was, or will be the `number`th.
@@ -122,9 +123,8 @@ impl Ring {
         let seat = self.seat(number);
         let ready = next.segment.ready();
         seat.begin(next, seed, ready, place);
-        // Release pairs with the Acquire in `active`: the seat is there with its
-        // number. Who comes to it early finds it complete, too.
-        self.active.store(number, Ordering::Release);
+        // Last: who comes to it early finds it complete, too.
+        self.active.store(number, Ordering::Relaxed);
     }
 
     /// Puts a segment into the next seat that takes no claims and ends at `place`.
@@ -133,8 +133,7 @@ impl Ring {
         let seat = self.seat(number);
         *lock(&seat.preparing) = Some(next);
         seat.slot.reset_ended(place);
-        // Release: as in `activate`.
-        self.active.store(number, Ordering::Release);
+        self.active.store(number, Ordering::Relaxed);
     }
 
     /// Whether the next seat can be used again.

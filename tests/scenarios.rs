@@ -764,6 +764,29 @@ fn a_second_writer_is_refused_and_changes_nothing() {
     assert_eq!(reopened(&disk), ["one", "two"]);
 }
 
+#[test]
+fn a_call_that_fails_in_an_opening_fails_again_in_another() {
+    let (disk, wal) = log();
+    for _ in 0..6 {
+        wal.append(b"one").unwrap();
+        wal.rotate().unwrap();
+    }
+    wal.sync().unwrap();
+    lose(&disk, wal);
+    let calls_of_opening = |failing| {
+        let disk = disk.crash(0);
+        disk.fail_call(failing);
+        let opened = small().background(false).open_on(&disk);
+        (opened.map(|wal| texts(&wal)).map_err(|error| error.to_string()), disk.calls())
+    };
+    for failing in 0..calls_of_opening(u64::MAX / 2).1 {
+        let outcome = calls_of_opening(failing);
+        for _ in 0..5 {
+            assert_eq!(calls_of_opening(failing), outcome, "{failing}");
+        }
+    }
+}
+
 // --- both ends ---
 
 #[test]

@@ -200,6 +200,7 @@ pub(super) fn at_once<T: Send>(
     };
     let part = &part;
     let (parked, others_parked) = mpsc::channel();
+    let waking = &Mutex::new(()); // while it is locked, no thread ends that may be woken
     let parts = thread::scope(|scope| {
         // where no thread is to be had, the others do it
         let start = |_| {
@@ -207,10 +208,13 @@ pub(super) fn at_once<T: Send>(
             let other = move || {
                 let _ = parked.send(sys::Parked::current());
                 thread::park_timeout(LONGEST_START); // or less, for nothing
-                part()
+                let found = part();
+                drop(lock(waking));
+                found
             };
             thread::Builder::new().spawn_scoped(scope, other).ok()
         };
+        let waiting = lock(waking);
         let others: Vec<_> = (1..threads).filter_map(start).collect();
         for _ in &others {
             // one that does not come to it soon goes on where it is
@@ -219,6 +223,7 @@ pub(super) fn at_once<T: Send>(
                 Err(_) => break,
             }
         }
+        drop(waiting);
         let mut parts = vec![part()];
         let join = |other: thread::ScopedJoinHandle<'_, _>| {
             other.join().unwrap_or_else(|cause| panic::resume_unwind(cause))

@@ -26,7 +26,8 @@ impl Parked {
 
     /// Wakes it on another processor than this thread's, if it may run on one, and there is no
     /// filter of system calls that could mind. Afterwards it may run wherever it could before:
-    /// also if it has not run yet, since somebody else has that processor.
+    /// also if it has not run yet, since somebody else has that processor. It must not end before
+    /// this returns: its number could be another thread's.
     #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) fn wake(&self) {
         let all = if is_filtered() { None } else { affinity(self.id) };
