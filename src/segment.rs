@@ -211,6 +211,19 @@ mod tests {
     use crate::log::{Log, Purpose};
 
     #[test]
+    fn a_file_that_has_another_length_by_now_is_not_mapped() {
+        let log = Log::small();
+        let segment = lock(&log.chain).live[0].clone();
+        for len in [segment.len / 2, segment.len * 2] {
+            let segment = Segment::unmapped(segment.id.clone(), len, None, Trail::new());
+            match segment.region(&*log.storage).unwrap_err() {
+                Error::Damaged { at, damage: Damage::FileLength, .. } => assert_eq!(at, len),
+                error => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_file_that_is_another_segments_by_now_is_gone() {
         let log = Log::small();
         log.append_len(8);

@@ -247,6 +247,68 @@ impl Log {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::map::Attempt;
+    use crate::options::Options;
+    use crate::ring::Asked;
+    use crate::storage::Disk;
+
+    /// A log on this disk, with room for some claims beyond what is ready.
+    fn log_on(disk: &Disk) -> Log {
+        let options = Options::new().segment_size(256 << 10);
+        Log::open(Box::new(disk.clone()), options).unwrap()
+    }
+
+    /// Names the tail as the head while a claim before it is refused, since the disk is full.
+    fn name_head_behind_a_refused_claim(disk: &Disk) -> (Log, Lsn, (Lsn, u64)) {
+        let log = log_on(disk);
+        log.append_len(60_000);
+        let (end, seat) = (log.next_lsn(), log.ring.active_seat());
+        let claim = seat.slot.attempt(60_000, 1);
+        assert!(matches!(claim, Attempt::Pending(_)), "nothing is ready there");
+        let counted = log.next_lsn();
+        assert!(counted > end);
+        disk.fail_from_call(0); // no page is to be had
+        let named = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !seat.slot.tail().is_closed() {
+                    std::thread::yield_now(); // until the head has counted it
+                }
+                assert!(matches!(seat.resolve(claim), Asked::Refused));
+            });
+            log.name_head(&mut lock(&log.chain), counted).unwrap()
+        });
+        (log, end, named.expect("there is room for a head"))
+    }
+
+    #[test]
+    fn the_head_is_the_tail_where_claims_below_it_are_refused() {
+        let (log, end, (head, want)) = name_head_behind_a_refused_claim(&Disk::new());
+        assert_eq!((head, want), (end, end.0 + 1));
+        assert_eq!(lock(&log.chain).head, end);
+    }
+
+    #[test]
+    fn a_head_names_no_claims_that_were_refused() {
+        let disk = Disk::new();
+        let (log, end, _) = name_head_behind_a_refused_claim(&disk);
+        drop(log);
+        disk.mend();
+        assert_eq!(log_on(&disk).recovery.head, end);
+    }
+
+    #[test]
+    fn a_head_stays_where_the_segment_that_names_it_cannot_begin() {
+        let disk = Disk::new();
+        let log = log_on(&disk);
+        log.append_len(8);
+        log.make_spare(Purpose::State).unwrap();
+        let tail = log.next_lsn();
+        let chain = &mut *lock(&log.chain);
+        let before = chain.head;
+        disk.fail_call(1); // that of the roll: it comes to the pages a second time
+        log.roll_for_head(chain, tail).unwrap_err();
+        assert_eq!(chain.head, before);
+    }
 
     #[test]
     fn where_all_is_cut_away_no_truncation_goes_on_before_the_cut_is_durable() {

@@ -156,3 +156,23 @@ impl Log {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_for_one_record_is_all_present_however_fast_the_log_grows() {
+        let log = Log::small();
+        let is_present = |slots| {
+            let mut racing = Pace::new(0, true);
+            racing.window(1 << 40, Instant::now());
+            *lock(&log.worker.pace) = Some(racing);
+            let spare = log.new_file(100, slots).unwrap();
+            assert!(spare.ready == 0 || spare.ready == spare.region.map().len());
+            spare.ready > 0
+        };
+        assert!(!is_present(1), "claims there look how far it is present");
+        assert!(is_present(2));
+    }
+}

@@ -279,6 +279,21 @@ mod tests {
     }
 
     #[test]
+    fn a_state_proves_nothing_of_itself_whatever_it_says() {
+        let at = 5000;
+        let lsn = LIFE.base + at;
+        for durable in [lsn, lsn + 1, u64::MAX] {
+            let (reason, durable) = (Reason::Head, Lsn(durable));
+            let state = State { reason, epoch: 77, head: Lsn(0), durable, time_ns: 0 };
+            let tag = Tag::new(0, 77, lsn, 0);
+            let bytes = encode_frame(Kind::State, seed(LIFE.salt, 77), lsn, tag, &state.encode());
+            let bytes = file_with(&[(at, bytes)]);
+            assert_eq!(proof(&bytes, at - 8, unnamed(77)).0, Some(at));
+            assert_eq!(proof(&bytes, at, unnamed(77)).0, None, "{durable:?}");
+        }
+    }
+
+    #[test]
     fn another_lifes_frames_prove_nothing() {
         // as in a recycled file, or a record that holds a copy of a log
         let stale: Vec<_> = (FIRST_FRAME..LEN as u64 - 128)

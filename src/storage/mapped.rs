@@ -365,6 +365,27 @@ mod tests {
         assert!(region.is_unshared().unwrap());
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_child_made_by_fork_has_no_mapping() {
+        let place = Place::new("fork");
+        let directory = place.directory();
+        let _created = directory.create("a", 4096).unwrap();
+        let _opened: Vec<_> = [Access::Read, Access::View, Access::Write]
+            .into_iter()
+            .map(|access| directory.open("a", access).unwrap())
+            .collect();
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let path = place.0.join("a");
+        let (mut lines, mut mappings) = (maps.lines(), 0);
+        while lines.any(|line| line.ends_with(path.to_str().unwrap())) {
+            let flags = lines.find(|line| line.starts_with("VmFlags:")).unwrap();
+            assert!(flags.split(' ').any(|flag| flag == "dc"), "{flags}"); // don't copy on fork
+            mappings += 1;
+        }
+        assert_eq!(mappings, 4);
+    }
+
     #[cfg(unix)]
     #[test]
     fn what_cannot_be_read_is_an_error_and_no_signal() {

@@ -5,6 +5,7 @@ use super::*;
 use crate::Error;
 use crate::error::Damage;
 use crate::format::{self, FIRST_FRAME, SegmentHeader};
+use crate::recover::files::File;
 use crate::storage::Storage;
 
 #[test]
@@ -206,6 +207,24 @@ fn headers_are_what_their_files_are() {
             dir.recover().unwrap_err(),
             Error::Damaged { damage: Damage::FileLength, .. }
         ));
+    }
+}
+
+#[test]
+fn a_file_that_is_not_as_long_as_it_was_listed_is_damaged() {
+    let dir = Dir::default();
+    dir.first();
+    let name = format::file_name(1);
+    let listed = File::open(&dir.0, 1, &name, SIZE).unwrap();
+    for len in [FIRST_FRAME, SIZE / 2, 2 * SIZE] {
+        dir.0.create(&name, len).unwrap();
+        let opened = File::open(&dir.0, 1, &name, SIZE).map(|_| ());
+        for opened in [opened, listed.contents(&dir.0).map(|_| ())] {
+            let Err(Error::Damaged { damage: Damage::FileLength, path, at: 0 }) = opened else {
+                panic!("{len} bytes: {opened:?}")
+            };
+            assert_eq!(path, dir.0.path(&name));
+        }
     }
 }
 
