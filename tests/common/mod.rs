@@ -54,6 +54,10 @@ impl Drop for TempDir {
 /// The size of the segments in tests: the smallest.
 pub const SEGMENT: u64 = 64 << 10;
 
+/// The largest record that such a segment holds: what its header, its begin, its
+/// reserve and the record's own header leave.
+pub const LARGEST: usize = SEGMENT as usize - 4096 - 80 - 256 - 16;
+
 /// Options for a log of small segments.
 pub fn small() -> Options {
     Options::new().segment_size(SEGMENT)
