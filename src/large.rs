@@ -41,9 +41,7 @@ impl Log {
         let chained = self.chain_large(large, next, region.map(), size, records);
         let claim = chained.inspect_err(|_| self.remove_quietly(&indexes))?;
         drop(making);
-        let lsn = put(claim, self.stamp());
-        self.waiters.wake_all();
-        Ok(lsn)
+        Ok(put(claim, self.stamp()))
     }
 
     /// Makes a file for a claim of `size` bytes, and a spare behind it.

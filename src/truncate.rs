@@ -159,7 +159,6 @@ impl Log {
                 chain.rolls_since_retired = 0;
             }
         }
-        self.waiters.wake_all();
         for segment in surplus {
             segment.unload(); // what becomes spares takes memory enough
         }

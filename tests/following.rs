@@ -6,63 +6,111 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::{append_all, beside_an_append, ends, small, text, texts};
+use common::{LARGEST, append_all, beside_an_append, ends, small, text, texts};
 use mapwal::sim::Disk;
-use mapwal::{Error, Lsn};
+use mapwal::{Error, Follower, Lsn, Result};
 
-/// Long enough for anything that does not hang.
+/// Long enough for anything that does not hang. Where another thread is to wake the follower,
+/// it waits for ever: one that nobody woke would look again when the time is over.
 const LONG: Duration = Duration::from_secs(60);
+
+/// What a follower gets that is asleep, with nothing more to read, when `wake` is called.
+fn asleep(mut follower: Follower, wake: impl FnOnce()) -> Result<String> {
+    assert!(follower.try_next().unwrap().is_none());
+    let (tells, told) = mpsc::channel();
+    thread::spawn(move || {
+        let got = follower.wait(Duration::MAX).map(|record| text(record.data()));
+        tells.send(got).unwrap();
+    });
+    thread::sleep(Duration::from_millis(100)); // it falls asleep
+    wake();
+    told.recv_timeout(Duration::from_secs(20)).expect("it sleeps on")
+}
 
 #[test]
 fn a_follower_gets_every_record_as_it_comes() {
     const RECORDS: u64 = 3000;
-    let wal = small().in_memory().unwrap();
-    for durable in [false, true] {
-        let mut follower = wal.follow(wal.next_lsn()).unwrap();
-        if durable {
-            follower = follower.durable();
-        }
-        let first = wal.reader().backwards().next().map_or(1, |r| r.unwrap().sequence() + 1);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for i in 0..RECORDS {
-                    let data = vec![i as u8; i as usize % 300];
-                    match i % 10 {
-                        0 => wal.commit(&data).map(drop).unwrap(),
-                        1 => wal.append_batch(&[&data, b"x"]).map(drop).unwrap(),
-                        _ => wal.append(&data).map(drop).unwrap(),
-                    }
-                    if i % 100 == 0 {
-                        thread::yield_now();
-                    }
-                }
-                wal.sync().unwrap();
-            });
-            for i in 0..RECORDS + RECORDS / 10 {
-                let record = follower.wait(LONG).unwrap();
-                assert_eq!(record.sequence(), first + i);
+    ends(|| {
+        let wal = small().in_memory().unwrap();
+        for durable in [false, true] {
+            let mut follower = wal.follow(wal.next_lsn()).unwrap();
+            if durable {
+                follower = follower.durable();
             }
-            assert!(follower.try_next().unwrap().is_none());
-        });
-    }
-    assert!(wal.stats().rolls > 5);
+            let first = wal.reader().backwards().next().map_or(1, |r| r.unwrap().sequence() + 1);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for i in 0..RECORDS {
+                        let data = vec![i as u8; i as usize % 300];
+                        match i % 10 {
+                            0 => wal.commit(&data).map(drop).unwrap(),
+                            1 => wal.append_batch(&[&data, b"x"]).map(drop).unwrap(),
+                            _ => wal.append(&data).map(drop).unwrap(),
+                        }
+                        if i % 100 == 0 {
+                            thread::yield_now();
+                        }
+                    }
+                    wal.sync().unwrap();
+                });
+                for i in 0..RECORDS + RECORDS / 10 {
+                    let record = follower.wait(Duration::MAX).unwrap();
+                    assert_eq!(record.sequence(), first + i);
+                }
+                assert!(follower.try_next().unwrap().is_none());
+            });
+        }
+        assert!(wal.stats().rolls > 5);
+    });
 }
 
 #[test]
 fn a_follower_sleeps_until_a_single_record_comes() {
     let wal = small().in_memory().unwrap();
-    let (asleep, wake) = mpsc::channel();
-    let mut follower = wal.follow(wal.next_lsn()).unwrap();
-    thread::scope(|scope| {
-        let waiting = scope.spawn(move || {
-            asleep.send(()).unwrap();
-            text(follower.wait(LONG).unwrap().data())
-        });
-        wake.recv().unwrap();
-        thread::sleep(Duration::from_millis(20)); // probably asleep by now
+    let follower = wal.follow(wal.next_lsn()).unwrap();
+    let got = asleep(follower, || {
         wal.append(b"wake up").unwrap();
-        assert_eq!(waiting.join().unwrap(), "wake up");
     });
+    assert_eq!(got.unwrap(), "wake up");
+}
+
+#[test]
+fn a_follower_that_sleeps_is_woken_by_a_roll() {
+    let wal = small().in_memory().unwrap();
+    wal.append(b"an empty segment does not roll").unwrap();
+    let got = asleep(wal.follow(wal.next_lsn()).unwrap(), || {
+        wal.rotate().unwrap();
+        wal.append(b"in the next segment").unwrap();
+    });
+    assert_eq!(got.unwrap(), "in the next segment");
+}
+
+#[test]
+fn a_follower_that_sleeps_gets_a_record_with_a_file_of_its_own() {
+    let wal = small().in_memory().unwrap();
+    let large = "large ".repeat(LARGEST / 3);
+    let got = asleep(wal.follow(wal.next_lsn()).unwrap(), || {
+        wal.append(large.as_bytes()).unwrap();
+    });
+    assert_eq!(got.unwrap(), large);
+}
+
+#[test]
+fn a_follower_that_sleeps_is_told_when_the_record_before_is_cut_away() {
+    let wal = small().in_memory().unwrap();
+    let kept = append_all(&wal, ["kept", "cut away"])[0];
+    let follower = wal.follow(wal.next_lsn()).unwrap();
+    let got = asleep(follower, || wal.truncate_after(kept).unwrap());
+    assert!(matches!(got, Err(Error::CutAway { .. })), "{got:?}");
+}
+
+#[test]
+fn a_follower_that_sleeps_while_a_log_is_closed_is_told() {
+    let wal = small().in_memory().unwrap();
+    wal.append(&[0; LARGEST]).unwrap(); // it leaves no room for a claim: no frame wakes
+    let follower = wal.follow(wal.next_lsn()).unwrap();
+    let got = asleep(follower, || wal.close().unwrap());
+    assert!(matches!(got, Err(Error::Closed)), "{got:?}");
 }
 
 #[test]
@@ -72,8 +120,10 @@ fn a_durable_follower_waits_for_the_flush() {
     wal.append(b"appended").unwrap();
     assert!(follower.try_next().unwrap().is_none());
     assert!(matches!(follower.wait(Duration::from_millis(5)), Err(Error::TimedOut)));
-    wal.sync().unwrap();
-    assert_eq!(follower.wait(LONG).unwrap().data(), b"appended");
+    let got = asleep(follower, || {
+        wal.sync().unwrap();
+    });
+    assert_eq!(got.unwrap(), "appended");
 }
 
 #[test]
@@ -91,38 +141,32 @@ fn a_follower_gives_up_when_the_time_is_over() {
 
 #[test]
 fn a_follower_reads_to_the_end_of_a_log_that_is_closed() {
-    let wal = small().in_memory().unwrap();
-    append_all(&wal, ["one", "two"]);
-    let mut follower = wal.follow(wal.head_lsn()).unwrap();
-    assert_eq!(follower.wait(LONG).unwrap().data(), b"one");
-    let waiting = thread::spawn(move || {
-        assert_eq!(follower.wait(LONG).unwrap().data(), b"two");
-        (follower.wait(LONG).unwrap_err(), follower.wait(LONG).unwrap_err())
+    ends(|| {
+        let wal = small().in_memory().unwrap();
+        append_all(&wal, ["one", "two"]);
+        let mut follower = wal.follow(wal.head_lsn()).unwrap();
+        assert_eq!(follower.wait(LONG).unwrap().data(), b"one");
+        let waiting = thread::spawn(move || {
+            assert_eq!(follower.wait(LONG).unwrap().data(), b"two");
+            [(); 2].map(|()| follower.wait(Duration::MAX).map(drop).unwrap_err())
+        });
+        wal.close().unwrap();
+        let errors = waiting.join().unwrap();
+        assert!(matches!(errors, [Error::Closed, Error::Closed]), "{errors:?}");
     });
-    wal.close().unwrap();
-    let errors = waiting.join().unwrap();
-    assert!(matches!(errors, (Error::Closed, Error::Closed)), "{errors:?}");
 }
 
 #[test]
 fn a_sleeping_follower_learns_that_a_flush_failed() {
-    ends(|| {
-        let disk = Disk::new();
-        let wal = small().open_on(&disk).unwrap();
-        let mut follower = wal.follow(wal.next_lsn()).unwrap();
-        let (reads, has_read) = mpsc::channel();
-        let waiting = thread::spawn(move || {
-            assert_eq!(follower.wait(LONG).unwrap().data(), b"lost, perhaps");
-            reads.send(()).unwrap();
-            follower.wait(Duration::MAX).map(|r| r.sequence()).unwrap_err()
-        });
-        wal.append(b"lost, perhaps").unwrap();
-        has_read.recv().unwrap();
-        thread::sleep(Duration::from_millis(100)); // it falls asleep again
-        disk.fail_flush(0);
+    let disk = Disk::new();
+    let wal = small().open_on(&disk).unwrap();
+    wal.append(b"lost, perhaps").unwrap();
+    let follower = wal.follow(wal.next_lsn()).unwrap();
+    let got = asleep(follower, || {
+        disk.lose();
         wal.sync().unwrap_err();
-        assert!(matches!(waiting.join().unwrap(), Error::FlushFailed { .. }));
     });
+    assert!(matches!(got, Err(Error::FlushFailed { .. })), "{got:?}");
 }
 
 #[test]

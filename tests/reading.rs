@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use common::{
-    SEGMENT, StoreOnDrop, TempDir, abandon, append_all, beside_an_append, is_whole, small, text,
-    texts, texts_of, writers,
+    SEGMENT, StoreOnDrop, TempDir, abandon, append_all, beside_an_append, ends, is_whole, small,
+    text, texts, texts_of, writers,
 };
 use mapwal::{Error, Lsn, Record, Records, Wal};
 
@@ -462,28 +462,30 @@ fn truncation_ends_an_iterator_forwards_by_an_error_and_backwards_as_the_head_do
 
 #[test]
 fn what_stands_behind_an_append_under_way_is_told_to_be_so_and_can_be_waited_for() {
-    let wal = small().in_memory().unwrap();
-    let (begun, ended) = (Barrier::new(2), Barrier::new(2));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            wal.append_with(9, |bytes| {
-                begun.wait();
-                ended.wait();
-                bytes.copy_from_slice(b"the first");
-            })
+    ends(|| {
+        let wal = small().in_memory().unwrap();
+        let (begun, ended) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                wal.append_with(9, |bytes| {
+                    begun.wait();
+                    ended.wait();
+                    bytes.copy_from_slice(b"the first");
+                })
+            });
+            begun.wait();
+            let second = wal.append(b"the second").unwrap();
+            assert!(matches!(wal.read(second), Err(Error::UnderWay { lsn }) if lsn == second));
+            let mut follower = wal.follow(second).unwrap();
+            let reader = wal.reader();
+            let mut records = reader.from(second);
+            assert!(follower.try_next().unwrap().is_none());
+            assert!(records.next().is_none());
+            ended.wait();
+            assert_eq!(follower.wait(Duration::MAX).unwrap().data(), b"the second");
+            assert_eq!(records.next().unwrap().unwrap().data(), b"the second");
+            assert_eq!(wal.read(second).unwrap().data(), b"the second");
         });
-        begun.wait();
-        let second = wal.append(b"the second").unwrap();
-        assert!(matches!(wal.read(second), Err(Error::UnderWay { lsn }) if lsn == second));
-        let mut follower = wal.follow(second).unwrap();
-        let reader = wal.reader();
-        let mut records = reader.from(second);
-        assert!(follower.try_next().unwrap().is_none());
-        assert!(records.next().is_none());
-        ended.wait();
-        assert_eq!(follower.wait(Duration::from_secs(60)).unwrap().data(), b"the second");
-        assert_eq!(records.next().unwrap().unwrap().data(), b"the second");
-        assert_eq!(wal.read(second).unwrap().data(), b"the second");
     });
 }
 

@@ -8,16 +8,9 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use common::{SEGMENT, TempDir, append_all, beside_an_append, fill, small, texts};
+use common::{LARGEST, SEGMENT, TempDir, append_all, beside_an_append, ends, fill, small, texts};
 use mapwal::sim::Disk;
 use mapwal::{Batch, Error, FlushMethod, Lsn, Options, Wal};
-
-/// The largest record that a segment of 64 KiB holds: what its header, its begin, its
-/// reserve and the record's own header leave.
-const LARGEST: usize = 65_536 - 4096 - 80 - 256 - 16;
-
-/// Long enough for anything that does not hang.
-const LONG: Duration = Duration::from_secs(60);
 
 fn data(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + len) as u8).collect()
@@ -563,29 +556,31 @@ fn a_failed_flush_is_remembered_by_every_later_call() {
 #[test]
 fn nobody_hangs_when_a_flush_fails() {
     const THREADS: usize = 6;
-    let disk = Disk::new();
-    let wal = small().open_on(&disk).unwrap();
-    wal.commit(b"first").unwrap();
-    let mut follower = wal.follow(wal.next_lsn()).unwrap().durable();
-    disk.fail_flush(20);
-    thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
+    ends(|| {
+        let disk = Disk::new();
+        let wal = small().open_on(&disk).unwrap();
+        wal.commit(b"first").unwrap();
+        let mut follower = wal.follow(wal.next_lsn()).unwrap().durable();
+        disk.fail_flush(20);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let error = loop {
+                        if let Err(error) = wal.commit(b"record") {
+                            break error;
+                        }
+                    };
+                    assert!(matches!(error, Error::FlushFailed { .. }), "{error:?}");
+                });
+            }
+            scope.spawn(move || {
                 let error = loop {
-                    if let Err(error) = wal.commit(b"record") {
+                    if let Err(error) = follower.wait(Duration::MAX) {
                         break error;
                     }
                 };
                 assert!(matches!(error, Error::FlushFailed { .. }), "{error:?}");
             });
-        }
-        scope.spawn(move || {
-            let error = loop {
-                if let Err(error) = follower.wait(LONG) {
-                    break error;
-                }
-            };
-            assert!(matches!(error, Error::FlushFailed { .. }), "{error:?}");
         });
     });
 }

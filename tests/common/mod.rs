@@ -54,6 +54,10 @@ impl Drop for TempDir {
 /// The size of the segments in tests: the smallest.
 pub const SEGMENT: u64 = 64 << 10;
 
+/// The largest record that such a segment holds: what its header, its begin, its
+/// reserve and the record's own header leave.
+pub const LARGEST: usize = SEGMENT as usize - 4096 - 80 - 256 - 16;
+
 /// Options for a log of small segments.
 pub fn small() -> Options {
     Options::new().segment_size(SEGMENT)
@@ -130,9 +134,17 @@ impl Random {
 
 /// What `work` returns, or a panic instead of a test that never ends.
 pub fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    ends_within(Duration::from_secs(120), work)
+}
+
+/// The same for much work.
+pub fn ends_within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let (sender, receiver) = mpsc::channel();
     let working = thread::spawn(move || drop(sender.send(work())));
-    match receiver.recv_timeout(Duration::from_secs(120)) {
+    match receiver.recv_timeout(limit) {
         Ok(done) => working.join().map(|()| done).unwrap(),
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("this hangs"),
         Err(mpsc::RecvTimeoutError::Disconnected) => match working.join() {

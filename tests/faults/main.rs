@@ -21,8 +21,9 @@ use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use common::ends;
+use common::ends_within;
 use mapwal::sim::Disk;
 use mapwal::{Error, Options};
 use model::Past;
@@ -74,7 +75,8 @@ fn on_all_processors<W: Send>(work: Vec<W>, done: impl Fn(W) -> Result<(), Strin
 fn watched<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, String> + Send + std::panic::UnwindSafe + 'static,
 ) -> Result<T, String> {
-    ends(|| catch_unwind(run).unwrap_or_else(|_| Err("a panic".to_owned())))
+    let run = || catch_unwind(run).unwrap_or_else(|_| Err("a panic".to_owned()));
+    ends_within(Duration::from_secs(600), run) // it takes minutes where all is counted or checked
 }
 
 fn scenarios() -> Vec<&'static Scenario> {
