@@ -195,6 +195,31 @@ fn a_dump_is_of_the_places_asked_for_and_as_asked_for() {
 }
 
 #[test]
+fn a_dump_of_places_that_are_upside_down_or_given_twice_is_wrong() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    let (low, high) = (&lsns[10].to_string()[..], &lsns[12].as_u64().to_string()[..]);
+    let upside_down = format!("--from {} is above --to {low}; ", lsns[12]);
+    let wrong = [
+        (&["--from", high, "--to", low][..], &upside_down[..]),
+        (&["--to", low, "--follow", "--from", high], &upside_down),
+        (&["--from", low, "--from", low], "--from is given more than once; "),
+        (&["--to", low, "--from", low, "--to", high], "--to is given more than once; "),
+        (&["--hex", "--hex"], "--hex is given more than once; "),
+        (&["--json", "--hex", "--json"], "--json is given more than once; "),
+        (&["--follow", "--follow"], "--follow is given more than once; "),
+    ];
+    for (options, why) in wrong {
+        let output = mapwal(&[&["dump", directory.to_str().unwrap()], options].concat());
+        assert_eq!((output.status.code(), output.stdout), (Some(USAGE), vec![]), "{options:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with(&format!("mapwal: {why}")), "{said}");
+    }
+    let nothing = says("dump", &directory, &["--from", low, "--to", low]);
+    assert_eq!(nothing, (SOUND, String::new()));
+}
+
+#[test]
 fn what_was_given_up_is_not_dumped() {
     let directory = TempDir::new();
     let lsns = log(&directory);
@@ -553,6 +578,7 @@ fn what_is_no_log_and_what_is_no_command_is_told_apart() {
     for wrong in wrong {
         let output = mapwal(wrong);
         assert_eq!(output.status.code(), Some(USAGE), "{wrong:?}");
+        assert!(output.stdout.is_empty(), "{wrong:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.ends_with("mapwal --help tells what there is\n"), "{said}");
     }

@@ -364,10 +364,16 @@ struct Dump {
 
 impl Dump {
     fn parse(mut options: &[&str]) -> Result<Self> {
+        // no value of one begins as an option does
+        let given = |option: &str| options.iter().filter(|&&other| other == option).count();
+        let mut words = options.iter().filter(|word| word.starts_with("--"));
+        if let Some(option) = words.find(|option| given(option) > 1) {
+            return Err(Failed::Usage(format!("{option} is given more than once")));
+        }
         let mut dump = Dump::default();
         loop {
             options = match options {
-                [] => return Ok(dump),
+                [] => break,
                 ["--from", lsn, rest @ ..] => {
                     dump.from = Lsn::from_u64(number(lsn)?);
                     rest
@@ -393,6 +399,12 @@ impl Dump {
                 }
                 [other, ..] => return Err(Failed::Usage(format!("dump knows no {other}"))),
             };
+        }
+        match dump.to {
+            Some(to) if dump.from > to => {
+                Err(Failed::Usage(format!("--from {} is above --to {to}", dump.from)))
+            }
+            _ => Ok(dump),
         }
     }
 
