@@ -505,6 +505,26 @@ fn a_dump_follows_a_log_that_another_process_writes() {
 }
 
 #[test]
+fn a_dump_that_follows_says_that_it_waits_for_a_log() {
+    let directory = TempDir::new();
+    let mut following = Command::new(env!("CARGO_BIN_EXE_mapwal"))
+        .args(["dump", directory.to_str().unwrap(), "--follow"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(following.stderr.take().unwrap()).lines();
+    let waits = format!("mapwal: there is no log in {} yet: waiting for one", directory.display());
+    assert_eq!(told.next().unwrap().unwrap(), waits);
+    open(directory.path()).append(b"the first").unwrap();
+    let mut said = BufReader::new(following.stdout.take().unwrap()).lines();
+    assert!(said.next().unwrap().unwrap().ends_with(" 1 9 the first"));
+    following.kill().unwrap();
+    following.wait().unwrap();
+    assert!(told.next().is_none(), "nothing else");
+}
+
+#[test]
 fn a_dump_that_follows_ends_where_it_is_told_to() {
     let directory = TempDir::new();
     let lsns = log(&directory);

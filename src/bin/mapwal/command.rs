@@ -22,7 +22,8 @@ mapwal dump DIR [OPTION...]        the records: place, number, length, and what 
     --from LSN  --to LSN           those at or above, and below, a place: as printed, or a decimal number
     --hex                          their bytes in hexadecimal
     --json                         a JSON object a line, bytes in hexadecimal
-    --follow                       then those that come, until they reach --to, or it is interrupted
+    --follow                       then those that come, until they reach --to, or it is interrupted; where there is no
+                                   log yet, it waits for one
 mapwal salvage DIR NEW [OPTION]    what is intact, into a new log, which gives it new places and numbers; batches that
                                    are whole, as single records
     --segment-size BYTES           of the new log
@@ -449,6 +450,10 @@ fn dump(directory: &Path, options: &Dump) -> Result<Found> {
 fn follow(directory: &Path, options: &Dump) -> Result<Found> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut watch = Options::new().watch(directory, options.from)?;
+    // what is wrong with one that is there, the watch tells
+    if let Ok(None) = Options::new().verify(Verify::Tail).inspect(directory) {
+        eprintln!("mapwal: there is no log in {} yet: waiting for one", directory.display());
+    }
     let mut found = Found::Sound;
     let mut at_most = Duration::ZERO;
     while options.to.is_none_or(|to| watch.next_lsn() < to) {
