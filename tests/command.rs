@@ -79,6 +79,107 @@ fn a_sound_log_is_told_to_be_so() {
     assert!(said.starts_with(&first), "{said}");
 }
 
+/// What a command says with `--json`: its exit code, and the one line on its output.
+fn json(command: &str, directory: &Path) -> (Option<i32>, String) {
+    let output = mapwal(&[command, directory.to_str().unwrap(), "--json"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.lines().count() <= 1, "{said}");
+    (output.status.code(), said)
+}
+
+#[test]
+fn the_report_on_a_sound_log_is_one_json_object() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    let report = Options::new().inspect(&directory).unwrap().unwrap();
+    let (head, tail) = (report.head.as_u64(), report.tail.as_u64());
+    for command in ["verify", "inspect"] {
+        let (code, said) = json(command, directory.path());
+        assert_eq!(code, Some(SOUND), "{said}");
+        let start = format!(
+            r#"{{"sound":true,"ended":"closed","torn":null,"head":{head},"tail":{tail},"proved":"#
+        );
+        assert!(said.starts_with(&start), "{said}");
+        assert!(said.contains(r#","openings":1,"records":300,"segments":[{"index":1,"#), "{said}");
+        assert_eq!(said.matches(r#""first_sequence":"#).count(), report.segments.len(), "{said}");
+        let last = report.segments.last().unwrap();
+        let last = format!(
+            r#"{{"index":{},"path":"{}","first_sequence":{},"records":{},"bytes":{}}}],"removed":[]}}"#,
+            lsns[299].as_u64() / SEGMENT,
+            last.path.display(),
+            last.first_sequence,
+            last.records,
+            last.bytes
+        );
+        assert!(said.ends_with(&(last + "\n")), "{said}");
+    }
+}
+
+#[test]
+fn the_report_on_a_broken_log_is_one_json_object() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    damage(&directory, lsns[40]);
+    let path = directory.join(format!("{:016x}.wal", lsns[40].as_u64() / SEGMENT));
+    let (path, at) = (path.display(), lsns[40].as_u64() % SEGMENT);
+    let start = format!(
+        r#"{{"sound":false,"damage":{{"path":"{path}","at":{at},"reason":"a frame's checksum does not match"}}"#
+    );
+    let (code, said) = json("verify", directory.path());
+    assert_eq!((code, said), (Some(DAMAGE), start.clone() + "}\n"));
+
+    let (code, said) = json("inspect", directory.path());
+    assert_eq!(code, Some(DAMAGE));
+    assert!(said.starts_with(&start), "{said}");
+    let bytes: usize = (0..300).filter(|&i| i != 40).map(|i| record(i).len()).sum();
+    let (first, last) = (lsns[0].as_u64(), lsns[299].as_u64());
+    let intact = format!(
+        r#","intact":{{"records":299,"bytes":{bytes},"first":{first},"last":{last}}},"left_out":["#
+    );
+    assert!(said.contains(&intact), "{said}");
+    let left_out = format!(r#"[{{"path":"{path}","from":{at},"to":"#);
+    assert!(said.contains(&left_out), "{said}");
+    assert!(said.ends_with("\"}],\"more_left_out\":0}\n"), "{said}");
+
+    let name = &segments(&directory)[0];
+    fs::remove_file(directory.join(name)).unwrap();
+    let (code, said) = json("verify", directory.path());
+    assert_eq!(code, Some(DAMAGE));
+    assert!(said.contains(r#","at":null,"reason":""#) && said.contains("is missing"), "{said}");
+}
+
+#[test]
+fn a_report_in_json_tells_a_write_that_was_cut_short() {
+    let (directory, copy) = (TempDir::new(), TempDir::new());
+    // what is not to stand in a string as it is
+    let copy = copy.join("a \"quoted\"\n\\name");
+    fs::create_dir(&copy).unwrap();
+    let (path, tail) = not_closed(&directory, &copy);
+    let (code, said) = json("inspect", &copy);
+    assert_eq!(code, Some(SOUND));
+    assert!(said.starts_with(r#"{"sound":true,"ended":"unclosed","torn":null,"#), "{said}");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[tail as usize..][..8].copy_from_slice(&[0x08, 0, 0, 0x10, 1, 2, 3, 4]);
+    fs::write(&path, bytes).unwrap();
+    fs::write(copy.join("0000000000000100.tmp"), b"half a file").unwrap();
+    let (code, said) = json("verify", &copy);
+    assert_eq!(code, Some(SOUND));
+    assert!(said.starts_with(r#"{"sound":true,"ended":"torn","torn":{"path":""#), "{said}");
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let torn = format!(r#"/a \"quoted\"\u000a\\name/{name}","at":{tail},"reason":"a frame"#);
+    assert!(said.contains(&torn), "{said}");
+    assert!(said.ends_with("/0000000000000100.tmp\"]}\n"), "{said}");
+}
+
+#[test]
+fn where_there_is_no_log_there_is_no_json() {
+    let directory = TempDir::new();
+    for command in ["verify", "inspect"] {
+        assert_eq!(json(command, directory.path()), (Some(UNREADABLE), String::new()));
+        assert_eq!(json(command, &directory.join("missing")).0, Some(UNREADABLE));
+    }
+}
+
 #[test]
 fn a_dump_is_of_the_places_asked_for_and_as_asked_for() {
     let directory = TempDir::new();
@@ -91,6 +192,31 @@ fn a_dump_is_of_the_places_asked_for_and_as_asked_for() {
     assert_eq!((code, said.lines().count()), (SOUND, 2), "{said}");
     let object = format!(r#"{{"lsn":{},"sequence":11,"len":510,"data":"7265"#, lsns[10].as_u64());
     assert!(said.starts_with(&object), "{said}");
+}
+
+#[test]
+fn a_dump_of_places_that_are_upside_down_or_given_twice_is_wrong() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    let (low, high) = (&lsns[10].to_string()[..], &lsns[12].as_u64().to_string()[..]);
+    let upside_down = format!("--from {} is above --to {low}; ", lsns[12]);
+    let wrong = [
+        (&["--from", high, "--to", low][..], &upside_down[..]),
+        (&["--to", low, "--follow", "--from", high], &upside_down),
+        (&["--from", low, "--from", low], "--from is given more than once; "),
+        (&["--to", low, "--from", low, "--to", high], "--to is given more than once; "),
+        (&["--hex", "--hex"], "--hex is given more than once; "),
+        (&["--json", "--hex", "--json"], "--json is given more than once; "),
+        (&["--follow", "--follow"], "--follow is given more than once; "),
+    ];
+    for (options, why) in wrong {
+        let output = mapwal(&[&["dump", directory.to_str().unwrap()], options].concat());
+        assert_eq!((output.status.code(), output.stdout), (Some(USAGE), vec![]), "{options:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with(&format!("mapwal: {why}")), "{said}");
+    }
+    let nothing = says("dump", &directory, &["--from", low, "--to", low]);
+    assert_eq!(nothing, (SOUND, String::new()));
 }
 
 #[test]
@@ -221,7 +347,7 @@ fn what_is_intact_in_a_file_with_a_broken_header_or_length_is_salvaged() {
 }
 
 /// A log that was not closed: a copy of what a writer has at this moment, and where its tail is.
-fn not_closed(directory: &TempDir, copy: &TempDir) -> (std::path::PathBuf, u64) {
+fn not_closed(directory: &TempDir, copy: &Path) -> (std::path::PathBuf, u64) {
     let wal = small().open(directory).unwrap();
     let lsns = append_all(&wal, (0..3).map(record));
     wal.sync().unwrap();
@@ -235,7 +361,7 @@ fn not_closed(directory: &TempDir, copy: &TempDir) -> (std::path::PathBuf, u64) 
 #[test]
 fn a_write_that_was_cut_short_is_told_and_nothing_that_is_left_of_one_counts() {
     let (directory, copy) = (TempDir::new(), TempDir::new());
-    let (path, tail) = not_closed(&directory, &copy);
+    let (path, tail) = not_closed(&directory, copy.path());
     let (code, said) = says("inspect", copy.path(), &[]);
     assert_eq!(code, SOUND, "{said}");
     assert!(said.starts_with("ended      not closed, and no write cut short"), "{said}");
@@ -379,6 +505,26 @@ fn a_dump_follows_a_log_that_another_process_writes() {
 }
 
 #[test]
+fn a_dump_that_follows_says_that_it_waits_for_a_log() {
+    let directory = TempDir::new();
+    let mut following = Command::new(env!("CARGO_BIN_EXE_mapwal"))
+        .args(["dump", directory.to_str().unwrap(), "--follow"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(following.stderr.take().unwrap()).lines();
+    let waits = format!("mapwal: there is no log in {} yet: waiting for one", directory.display());
+    assert_eq!(told.next().unwrap().unwrap(), waits);
+    open(directory.path()).append(b"the first").unwrap();
+    let mut said = BufReader::new(following.stdout.take().unwrap()).lines();
+    assert!(said.next().unwrap().unwrap().ends_with(" 1 9 the first"));
+    following.kill().unwrap();
+    following.wait().unwrap();
+    assert!(told.next().is_none(), "nothing else");
+}
+
+#[test]
 fn a_dump_that_follows_ends_where_it_is_told_to() {
     let directory = TempDir::new();
     let lsns = log(&directory);
@@ -441,6 +587,8 @@ fn what_is_no_log_and_what_is_no_command_is_told_apart() {
         &["look", "."],
         &["verify"],
         &["verify", ".", "."],
+        &["verify", ".", "--json", "--json"],
+        &["inspect", ".", "--hex"],
         &["dump"],
         &["dump", "--follow"],
         &["dump", ".", "--from"],
@@ -450,6 +598,7 @@ fn what_is_no_log_and_what_is_no_command_is_told_apart() {
     for wrong in wrong {
         let output = mapwal(wrong);
         assert_eq!(output.status.code(), Some(USAGE), "{wrong:?}");
+        assert!(output.stdout.is_empty(), "{wrong:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.ends_with("mapwal --help tells what there is\n"), "{said}");
     }

@@ -8,17 +8,22 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged, Verify};
+use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged, SegmentReport, Skipped, Verify};
+
+use crate::json;
 
 const USAGE: &str = "\
-mapwal inspect DIR                 what opening would find: how the log ended, and its segments; of a log that is
+mapwal inspect DIR [--json]        what opening would find: how the log ended, and its segments; of a log that is
                                    refused, what is intact and what is not
-mapwal verify DIR                  whether all is intact that the log can prove to have been durable
+mapwal verify DIR [--json]         whether all is intact that the log can prove to have been durable
+    --json                         of both: a JSON object on one line, places as decimal numbers; where the exit is
+                                   neither 0 nor 1, none
 mapwal dump DIR [OPTION...]        the records: place, number, length, and what is printable of them
     --from LSN  --to LSN           those at or above, and below, a place: as printed, or a decimal number
     --hex                          their bytes in hexadecimal
     --json                         a JSON object a line, bytes in hexadecimal
-    --follow                       then those that come, until they reach --to, or it is interrupted
+    --follow                       then those that come, until they reach --to, or it is interrupted; where there is no
+                                   log yet, it waits for one
 mapwal salvage DIR NEW [OPTION]    what is intact, into a new log, which gives it new places and numbers; batches that
                                    are whole, as single records
     --segment-size BYTES           of the new log
@@ -107,7 +112,9 @@ fn run(arguments: &[OsString]) -> Result<Found> {
             Err(Failed::Usage(format!("{} needs a directory before {option}", words[0])))
         }
         ["inspect", _] => inspect(path(1)),
+        ["inspect", _, "--json"] => inspect_json(path(1)),
         ["verify", _] => verify(path(1)),
+        ["verify", _, "--json"] => verify_json(path(1)),
         ["dump", _, ref options @ ..] => dump(path(1), &Dump::parse(options)?),
         ["salvage", _, _] => salvage(path(1), path(2), None),
         ["salvage", _, _, "--segment-size", bytes] => {
@@ -152,15 +159,12 @@ fn number(text: &str) -> Result<u64> {
 }
 
 fn inspect(directory: &Path) -> Result<Found> {
-    let report = match Options::new().inspect(directory) {
-        Ok(Some(report)) => report,
-        Ok(None) => return Err(Failed::NoLog(directory.to_owned())),
-        Err(error) => {
-            if is_damage(&error) {
-                say_what_is_intact(directory)?;
-            }
+    let report = match look(directory) {
+        Err(Failed::Log(error)) if is_damage(&error) => {
+            say_what_is_intact(directory)?;
             return Err(error.into());
         }
+        report => report?,
     };
     let mut out = io::stdout().lock();
     writeln!(out, "ended      {}", ending(&report))?;
@@ -180,17 +184,61 @@ fn inspect(directory: &Path) -> Result<Found> {
     Ok(Found::Sound)
 }
 
-/// Says what can be told of a log that is refused: the records that are intact, and the parts that
+fn inspect_json(directory: &Path) -> Result<Found> {
+    match look(directory) {
+        Err(Failed::Log(error)) if is_damage(&error) => {
+            let Intact { places, bytes, salvaged } = Intact::find(directory)?;
+            let intact = json::object([
+                ("records", salvaged.records.to_string()),
+                ("bytes", bytes.to_string()),
+                ("first", json::or_null(places.map(|(first, _)| first.as_u64()))),
+                ("last", json::or_null(places.map(|(_, last)| last.as_u64()))),
+            ]);
+            say(&json::object([
+                ("sound", "false".into()),
+                ("damage", damage_json(&error)),
+                ("intact", intact),
+                ("left_out", json::array(salvaged.skipped.iter().map(skipped_json))),
+                ("more_left_out", salvaged.more_skipped.to_string()),
+            ]))?;
+            Err(error.into())
+        }
+        report => say(&report_json(&report?)),
+    }
+}
+
+fn look(directory: &Path) -> Result<Recovery> {
+    let report = Options::new().inspect(directory)?;
+    report.ok_or_else(|| Failed::NoLog(directory.to_owned()))
+}
+
+/// What can be told of a log that is refused: the records that are intact, and the parts that
 /// are not.
+struct Intact {
+    /// Of the first record and the last.
+    places: Option<(Lsn, Lsn)>,
+    bytes: u64,
+    salvaged: Salvaged,
+}
+
+impl Intact {
+    fn find(directory: &Path) -> Result<Self> {
+        let (mut places, mut bytes) = (None, 0);
+        let salvaged = Options::new().salvage(directory, |lsn, _, data| {
+            places = Some((places.map_or(lsn, |(first, _)| first), lsn));
+            bytes += data.len() as u64;
+        })?;
+        Ok(Intact { places, bytes, salvaged })
+    }
+}
+
 fn say_what_is_intact(directory: &Path) -> Result<()> {
-    let (mut first, mut last, mut bytes) = (None, Lsn::NONE, 0);
-    let salvaged = Options::new().salvage(directory, |lsn, _, data| {
-        (first, last) = (first.or(Some(lsn)), lsn);
-        bytes += data.len();
-    })?;
+    let Intact { places, bytes, salvaged } = Intact::find(directory)?;
     let records = salvaged.records;
-    say(&match first {
-        Some(first) => format!("intact     {records} records of {bytes} bytes, {first} to {last}"),
+    say(&match places {
+        Some((first, last)) => {
+            format!("intact     {records} records of {bytes} bytes, {first} to {last}")
+        }
         None => "intact     no record".to_owned(),
     })?;
     left_out(&salvaged);
@@ -198,13 +246,100 @@ fn say_what_is_intact(directory: &Path) -> Result<()> {
 }
 
 fn verify(directory: &Path) -> Result<Found> {
-    let report = Options::new().inspect(directory)?;
-    let report = report.ok_or_else(|| Failed::NoLog(directory.to_owned()))?;
-    let records: u64 = report.segments.iter().map(|segment| segment.records).sum();
-    let (segments, ending) = (report.segments.len(), ending(&report));
+    let report = look(directory)?;
+    let (records, segments) = (records(&report), report.segments.len());
+    let ending = ending(&report);
     say(&format!(
         "sound: {records} records in {segments} segments, those given up in them included; {ending}"
     ))
+}
+
+fn verify_json(directory: &Path) -> Result<Found> {
+    match look(directory) {
+        Err(Failed::Log(error)) if is_damage(&error) => {
+            let damage = damage_json(&error);
+            say(&json::object([("sound", "false".into()), ("damage", damage)]))?;
+            Err(error.into())
+        }
+        report => say(&report_json(&report?)),
+    }
+}
+
+/// Those given up in the segments included.
+fn records(report: &Recovery) -> u64 {
+    report.segments.iter().map(|segment| segment.records).sum()
+}
+
+/// Of a log that is sound. What of a path is no Unicode is replaced, as it is where it is shown.
+fn report_json(report: &Recovery) -> String {
+    let (ended, torn) = match &report.ended {
+        Ended::Closed => ("closed", None),
+        Ended::Unclosed => ("unclosed", None),
+        Ended::Torn { path, at, damage, .. } => {
+            ("torn", Some(place_json(path, Some(*at), &damage.to_string())))
+        }
+        _ => ("otherwise", None), // no log that is looked at
+    };
+    json::object([
+        ("sound", "true".into()),
+        ("ended", json::string(ended)),
+        ("torn", json::or_null(torn)),
+        ("head", report.head.as_u64().to_string()),
+        ("tail", report.tail.as_u64().to_string()),
+        ("proved", report.proved.as_u64().to_string()),
+        ("openings", (report.epoch - 1).to_string()),
+        ("records", records(report).to_string()),
+        ("segments", json::array(report.segments.iter().map(segment_json))),
+        ("removed", json::array(report.removed.iter().map(|path| json::string(path.display())))),
+    ])
+}
+
+fn segment_json(segment: &SegmentReport) -> String {
+    // a segment's file is named by its index, in hexadecimal
+    let name = segment.path.file_stem().and_then(|name| name.to_str());
+    let index = name.and_then(|name| u64::from_str_radix(name, 16).ok());
+    json::object([
+        ("index", json::or_null(index)),
+        ("path", json::string(segment.path.display())),
+        ("first_sequence", segment.first_sequence.to_string()),
+        ("records", segment.records.to_string()),
+        ("bytes", segment.bytes.to_string()),
+    ])
+}
+
+fn skipped_json(skipped: &Skipped) -> String {
+    json::object([
+        ("path", json::string(skipped.path.display())),
+        ("from", skipped.from.to_string()),
+        ("to", skipped.to.to_string()),
+        ("reason", json::string(reason(&skipped.cause))),
+    ])
+}
+
+/// Why a log is refused.
+fn damage_json(error: &Error) -> String {
+    let (path, at) = match error {
+        Error::Damaged { path, at, .. } => (path.as_path(), Some(*at)),
+        Error::Missing { path, .. } | Error::Foreign { path, .. } => (path.as_path(), None),
+        _ => (Path::new(""), None), // no damage
+    };
+    place_json(path, at, &reason(error))
+}
+
+fn place_json(path: &Path, at: Option<u64>, reason: &str) -> String {
+    json::object([
+        ("path", json::string(path.display())),
+        ("at", json::or_null(at)),
+        ("reason", json::string(reason)),
+    ])
+}
+
+/// What is wrong, where the place is told beside it.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Damaged { damage, .. } => damage.to_string(),
+        error => with_causes(error),
+    }
 }
 
 fn ending(report: &Recovery) -> String {
@@ -230,10 +365,16 @@ struct Dump {
 
 impl Dump {
     fn parse(mut options: &[&str]) -> Result<Self> {
+        // no value of one begins as an option does
+        let given = |option: &str| options.iter().filter(|&&other| other == option).count();
+        let mut words = options.iter().filter(|word| word.starts_with("--"));
+        if let Some(option) = words.find(|option| given(option) > 1) {
+            return Err(Failed::Usage(format!("{option} is given more than once")));
+        }
         let mut dump = Dump::default();
         loop {
             options = match options {
-                [] => return Ok(dump),
+                [] => break,
                 ["--from", lsn, rest @ ..] => {
                     dump.from = Lsn::from_u64(number(lsn)?);
                     rest
@@ -260,6 +401,12 @@ impl Dump {
                 [other, ..] => return Err(Failed::Usage(format!("dump knows no {other}"))),
             };
         }
+        match dump.to {
+            Some(to) if dump.from > to => {
+                Err(Failed::Usage(format!("--from {} is above --to {to}", dump.from)))
+            }
+            _ => Ok(dump),
+        }
     }
 
     fn line(&self, lsn: Lsn, sequence: Option<u64>, data: &[u8]) -> String {
@@ -271,8 +418,7 @@ impl Dump {
         };
         let lsn = lsn.as_u64();
         if self.as_json {
-            let sequence = sequence.map_or("null".to_owned(), |sequence| sequence.to_string());
-            let (len, data) = (data.len(), hex());
+            let (sequence, len, data) = (json::or_null(sequence), data.len(), hex());
             return format!(r#"{{"lsn":{lsn},"sequence":{sequence},"len":{len},"data":"{data}"}}"#);
         }
         let sequence = sequence.map_or("?".to_owned(), |sequence| sequence.to_string());
@@ -304,6 +450,10 @@ fn dump(directory: &Path, options: &Dump) -> Result<Found> {
 fn follow(directory: &Path, options: &Dump) -> Result<Found> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut watch = Options::new().watch(directory, options.from)?;
+    // what is wrong with one that is there, the watch tells
+    if let Ok(None) = Options::new().verify(Verify::Tail).inspect(directory) {
+        eprintln!("mapwal: there is no log in {} yet: waiting for one", directory.display());
+    }
     let mut found = Found::Sound;
     let mut at_most = Duration::ZERO;
     while options.to.is_none_or(|to| watch.next_lsn() < to) {
@@ -337,10 +487,7 @@ fn follow(directory: &Path, options: &Dump) -> Result<Found> {
 fn left_out(salvaged: &Salvaged) -> Found {
     for skipped in &salvaged.skipped {
         let (from, to, path) = (skipped.from, skipped.to, skipped.path.display());
-        let why = match &skipped.cause {
-            Error::Damaged { damage, .. } => damage.to_string(),
-            cause => with_causes(cause),
-        };
+        let why = reason(&skipped.cause);
         match skipped.cause {
             Error::Missing { .. } => eprintln!("mapwal: {why}"),
             _ => eprintln!("mapwal: bytes {from} to {to} of {path} are left out: {why}"),

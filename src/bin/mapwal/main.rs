@@ -2,6 +2,8 @@
 
 #[cfg(not(loom))]
 mod command;
+#[cfg(not(loom))]
+mod json;
 
 #[cfg(not(loom))]
 fn main() -> std::process::ExitCode {
