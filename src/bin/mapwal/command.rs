@@ -248,9 +248,13 @@ fn say_what_is_intact(directory: &Path) -> Result<()> {
 fn verify(directory: &Path) -> Result<Found> {
     let report = look(directory)?;
     let (records, segments) = (records(&report), report.segments.len());
-    let ending = ending(&report);
+    let removed = match report.removed.len() {
+        0 => String::new(),
+        files => format!("; opening removes {files} files of which the log has no use"),
+    };
     say(&format!(
-        "sound: {records} records in {segments} segments, those given up in them included; {ending}"
+        "sound: {records} records in {segments} segments, with those below the head; {}{removed}",
+        ending(&report)
     ))
 }
 
