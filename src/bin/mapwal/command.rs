@@ -223,12 +223,13 @@ struct Intact {
 
 impl Intact {
     fn find(directory: &Path) -> Result<Self> {
-        let (mut places, mut bytes) = (None, 0);
+        let mut places = None;
+        let mut progress = Progress::new("are intact so far".into());
         let salvaged = Options::new().salvage(directory, |lsn, _, data| {
             places = Some((places.map_or(lsn, |(first, _)| first), lsn));
-            bytes += data.len() as u64;
+            progress.add(data.len());
         })?;
-        Ok(Intact { places, bytes, salvaged })
+        Ok(Intact { places, bytes: progress.bytes, salvaged })
     }
 }
 
@@ -438,7 +439,12 @@ fn dump(directory: &Path, options: &Dump) -> Result<Found> {
     see_to_a_log(directory)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
+    let mut progress = Progress::new("read".into());
+    if io::stdout().is_terminal() {
+        progress.done = None; // it would stand among the records
+    }
     let salvaged = Options::new().salvage(directory, |lsn, sequence, data| {
+        progress.add(data.len());
         let wanted = lsn >= options.from && options.to.is_none_or(|to| lsn < to);
         if wanted {
             written = writeln!(out, "{}", options.line(lsn, sequence, data));
@@ -521,7 +527,7 @@ fn salvage(directory: &Path, new: &Path, segment_size: Option<u64>) -> Result<Fo
         None => options,
     };
     let wal = options.open(new)?;
-    let mut progress = Progress::new(new);
+    let mut progress = Progress::new(format!("into {}", new.display()));
     let mut appended = Ok(());
     let salvaged = Options::new().salvage(directory, |_, _, data| {
         appended = wal.append(data).map(drop);
@@ -547,7 +553,8 @@ fn see_to_a_log(directory: &Path) -> Result<()> {
 
 /// Says on a terminal how far long work has come.
 struct Progress {
-    to: Option<PathBuf>,
+    /// What is done with the bytes, if it is said.
+    done: Option<String>,
     bytes: u64,
     told: u64,
 }
@@ -555,16 +562,16 @@ struct Progress {
 impl Progress {
     const EVERY: u64 = 256 << 20;
 
-    fn new(to: &Path) -> Self {
-        let to = io::stderr().is_terminal().then(|| to.to_owned());
-        Progress { to, bytes: 0, told: 0 }
+    fn new(done: String) -> Self {
+        let done = io::stderr().is_terminal().then_some(done);
+        Progress { done, bytes: 0, told: 0 }
     }
 
     fn add(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
-        if let (Some(to), true) = (&self.to, self.bytes - self.told >= Self::EVERY) {
+        if let (Some(done), true) = (&self.done, self.bytes - self.told >= Self::EVERY) {
             self.told = self.bytes;
-            eprintln!("{} MiB into {}", self.bytes >> 20, to.display());
+            eprintln!("{} MiB {done}", self.bytes >> 20);
         }
     }
 }
