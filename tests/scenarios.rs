@@ -777,7 +777,8 @@ fn a_call_that_fails_in_an_opening_fails_again_in_another() {
         let disk = disk.crash(0);
         disk.fail_call(failing);
         let opened = small().background(false).open_on(&disk);
-        (opened.map(|wal| texts(&wal)).map_err(|error| error.to_string()), disk.calls())
+        let found = opened.map(|wal| format!("{:?}", wal.recovery()));
+        (found.map_err(|error| error.to_string()), disk.calls())
     };
     for failing in 0..calls_of_opening(u64::MAX / 2).1 {
         let outcome = calls_of_opening(failing);
