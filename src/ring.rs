@@ -101,9 +101,10 @@ impl Ring {
     /// Counts the rolls: changes whenever another segment takes claims.
     #[inline]
     pub(crate) fn active(&self) -> u64 {
-        // Relaxed, here and where it is stored: what is in a seat is seen by who claims there, as
-        // the slot's tail orders it, or under a lock.
-        self.active.load(Ordering::Relaxed)
+        // Acquire pairs with the Release in `activate`: who sees the number sees the slot's tail
+        // open, and is not refused by what it was before. (Loom's additions always come to the
+        // newest value, so that no model misses this.)
+        self.active.load(Ordering::Acquire)
     }
 
     /// The seat that is, was, or will be the `number`th.
@@ -123,8 +124,8 @@ impl Ring {
         let seat = self.seat(number);
         let ready = next.segment.ready();
         seat.begin(next, seed, ready, place);
-        // Last: who comes to it early finds it complete, too.
-        self.active.store(number, Ordering::Relaxed);
+        // Release pairs with the Acquire in `active`. Who comes to it early finds it complete, too.
+        self.active.store(number, Ordering::Release);
     }
 
     /// Puts a segment into the next seat that takes no claims and ends at `place`.
@@ -133,7 +134,8 @@ impl Ring {
         let seat = self.seat(number);
         *lock(&seat.preparing) = Some(next);
         seat.slot.reset_ended(place);
-        self.active.store(number, Ordering::Relaxed);
+        // Release: as in `activate`.
+        self.active.store(number, Ordering::Release);
     }
 
     /// Whether the next seat can be used again.

@@ -274,9 +274,11 @@ mod tests {
                 }
                 assert!(matches!(seat.resolve(claim), Asked::Refused));
             });
-            log.name_head(&mut lock(&log.chain), counted).unwrap()
+            let named = log.name_head(&mut lock(&log.chain), counted);
+            seat.slot.close(); // however that ended, the other thread ends, too
+            named
         });
-        (log, end, named.expect("there is room for a head"))
+        (log, end, named.unwrap().expect("there is room for a head"))
     }
 
     #[test]

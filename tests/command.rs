@@ -149,6 +149,22 @@ fn the_report_on_a_broken_log_is_one_json_object() {
 }
 
 #[test]
+fn a_log_is_refused_also_where_nobody_reads_why() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    damage(&directory, lsns[40]);
+    for words in [&["inspect"][..], &["inspect", "--json"], &["verify", "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new(env!("CARGO_BIN_EXE_mapwal"))
+            .args([&words[..1], &[directory.to_str().unwrap()], &words[1..]].concat())
+            .stdout(writer)
+            .status();
+        assert_eq!(status.unwrap().code(), Some(DAMAGE), "{words:?}");
+    }
+}
+
+#[test]
 fn a_report_in_json_tells_a_write_that_was_cut_short() {
     let (directory, copy) = (TempDir::new(), TempDir::new());
     // what is not to stand in a string as it is

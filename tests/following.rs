@@ -18,10 +18,13 @@ const LONG: Duration = Duration::from_secs(60);
 fn asleep(mut follower: Follower, wake: impl FnOnce()) -> Result<String> {
     assert!(follower.try_next().unwrap().is_none());
     let (tells, told) = mpsc::channel();
+    let (begins, begun) = mpsc::channel();
     thread::spawn(move || {
+        begins.send(()).unwrap();
         let got = follower.wait(Duration::MAX).map(|record| text(record.data()));
         tells.send(got).unwrap();
     });
+    begun.recv().unwrap();
     thread::sleep(Duration::from_millis(100)); // it falls asleep
     wake();
     told.recv_timeout(Duration::from_secs(20)).expect("it sleeps on")

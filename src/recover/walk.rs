@@ -200,7 +200,8 @@ pub(super) fn at_once<T: Send>(
     };
     let part = &part;
     let (parked, others_parked) = mpsc::channel();
-    let waking = &Mutex::new(()); // while it is locked, no thread ends that may be woken
+    // while it is locked, no thread ends that may be woken, but by a panic
+    let waking = &Mutex::new(());
     let parts = thread::scope(|scope| {
         // where no thread is to be had, the others do it
         let start = |_| {

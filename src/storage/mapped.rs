@@ -376,7 +376,7 @@ mod tests {
             .map(|access| directory.open("a", access).unwrap())
             .collect();
         let maps = fs::read_to_string("/proc/self/smaps").unwrap();
-        let path = place.0.join("a");
+        let path = place.0.join("a").canonicalize().unwrap();
         let (mut lines, mut mappings) = (maps.lines(), 0);
         while lines.any(|line| line.ends_with(path.to_str().unwrap())) {
             let flags = lines.find(|line| line.starts_with("VmFlags:")).unwrap();

@@ -76,8 +76,8 @@ pub(crate) trait Storage: Debug + Send + Sync {
     /// missing last file may be a crash.
     fn names_are_durable(&self) -> bool;
 
-    /// Whether several threads may look into its files at once, in any order: if not, what
-    /// failed fails again.
+    /// Whether several threads may look into its files at once. If not, one does, so that the
+    /// calls come in the same order each time.
     fn is_read_at_once(&self) -> bool {
         true
     }

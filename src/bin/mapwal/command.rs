@@ -134,6 +134,15 @@ fn say(text: &str) -> Result<Found> {
     Ok(Found::Sound)
 }
 
+/// A log that is refused is so whatever was `said` of it, also where nobody reads that.
+fn refused<T>(error: Error, said: Result<T>) -> Result<Found> {
+    match said {
+        Err(Failed::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        said => drop(said?),
+    }
+    Err(error.into())
+}
+
 fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -161,8 +170,7 @@ fn number(text: &str) -> Result<u64> {
 fn inspect(directory: &Path) -> Result<Found> {
     let report = match look(directory) {
         Err(Failed::Log(error)) if is_damage(&error) => {
-            say_what_is_intact(directory)?;
-            return Err(error.into());
+            return refused(error, say_what_is_intact(directory));
         }
         report => report?,
     };
@@ -194,14 +202,14 @@ fn inspect_json(directory: &Path) -> Result<Found> {
                 ("first", json::or_null(places.map(|(first, _)| first.as_u64()))),
                 ("last", json::or_null(places.map(|(_, last)| last.as_u64()))),
             ]);
-            say(&json::object([
+            let text = json::object([
                 ("sound", "false".into()),
                 ("damage", damage_json(&error)),
                 ("intact", intact),
                 ("left_out", json::array(salvaged.skipped.iter().map(skipped_json))),
                 ("more_left_out", salvaged.more_skipped.to_string()),
-            ]))?;
-            Err(error.into())
+            ]);
+            refused(error, say(&text))
         }
         report => say(&report_json(&report?)),
     }
@@ -251,6 +259,7 @@ fn verify(directory: &Path) -> Result<Found> {
     let (records, segments) = (records(&report), report.segments.len());
     let removed = match report.removed.len() {
         0 => String::new(),
+        1 => "; opening removes a file of which the log has no use".to_owned(),
         files => format!("; opening removes {files} files of which the log has no use"),
     };
     say(&format!(
@@ -262,9 +271,8 @@ fn verify(directory: &Path) -> Result<Found> {
 fn verify_json(directory: &Path) -> Result<Found> {
     match look(directory) {
         Err(Failed::Log(error)) if is_damage(&error) => {
-            let damage = damage_json(&error);
-            say(&json::object([("sound", "false".into()), ("damage", damage)]))?;
-            Err(error.into())
+            let text = json::object([("sound", "false".into()), ("damage", damage_json(&error))]);
+            refused(error, say(&text))
         }
         report => say(&report_json(&report?)),
     }

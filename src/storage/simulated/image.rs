@@ -1,10 +1,11 @@
 //! What a power cut leaves of a simulated disk.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
+use super::platter::{self, WORD};
 use super::{Arc, Disk, File, Mutex, Names, Platter, State, lock};
 
-const SECTOR: usize = Disk::SECTOR as usize;
 const SECTORS_PER_PAGE: u64 = 4096 / Disk::SECTOR;
 
 /// What the crash of a seed keeps of the sectors that were not flushed.
@@ -12,7 +13,7 @@ const SECTORS_PER_PAGE: u64 = 4096 / Disk::SECTOR;
 enum Keep {
     None,
     All,
-    /// Each one or not, or as it was at a moment between.
+    /// Each one or not, or a part of it.
     Some,
     /// Those up to some place, in the order of files and bytes.
     Early,
@@ -24,14 +25,12 @@ enum Keep {
 
 const KEEP: [Keep; 6] = [Keep::None, Keep::All, Keep::Some, Keep::Early, Keep::Late, Keep::Pages];
 
-/// A sector whose cache differs from the disk.
+/// A dirty sector of a file.
 struct Dirty<'a> {
     /// Position among the files.
     file: usize,
     name: &'a str,
-    sector: u64,
-    /// A failed flush saw it as it is. If it had written it before it failed is not known.
-    believed_clean: bool,
+    of: platter::Dirty,
 }
 
 impl Disk {
@@ -41,12 +40,12 @@ impl Disk {
     /// The seed decides what is kept of that which was not flushed, and the same
     /// seed decides the same. Six seeds in a row are six kinds of crash: nothing
     /// is kept, or everything, or sectors at random, or those up to some place,
-    /// or from some place on, or whole pages at random. Of the sectors at random some are as they
-    /// were at a moment between: they were written back before all of it was stored, so that of
-    /// what changed in them the first part is kept, to a multiple of eight bytes. Except in the
-    /// first two kinds, each name that was not synced is kept or not at random: a renamed
-    /// file may have both names, or none; and a sector that a [failed flush](Disk::fail_flush) was
-    /// about may have been written before that failed.
+    /// or from some place on, or whole pages at random. Of the sectors at random some were
+    /// written back before all of what changed in them was stored: they keep the first part of
+    /// that or the last, in words of eight bytes. Except in the first two kinds, each name that
+    /// was not synced is kept or not at random: a renamed file may have both names, or none; and
+    /// a sector that a [failed flush](Disk::fail_flush) was about may have been written before
+    /// that failed.
     ///
     /// To have the crash at one moment while threads work on the log, call
     /// [`lose`](Disk::lose) at that moment, then end them and drop the log.
@@ -69,8 +68,8 @@ impl Disk {
     }
 
     /// What a power cut leaves that keeps exactly the chosen sectors, given by
-    /// file name and number, of those that were not flushed. Names are kept as
-    /// they are in the cache.
+    /// file name and number, of those that were not flushed, and of which no flush failed.
+    /// Names are kept as they are in the cache.
     ///
     /// # Panics
     ///
@@ -91,17 +90,18 @@ impl Disk {
         mut sectors: impl FnMut(&str, u64) -> bool,
     ) -> Disk {
         self.image(names, |dirty| {
-            let mut keeps = |it: &Dirty<'_>| !it.believed_clean && sectors(it.name, it.sector);
-            dirty.iter().map(|it| if keeps(it) { SECTOR } else { 0 }).collect()
+            let mut keeps =
+                |it: &Dirty<'_>| !it.of.believed_clean && sectors(it.name, it.of.sector);
+            dirty.iter().map(|it| it.whole_if(keeps(it))).collect()
         })
     }
 
-    /// The disk with these names as they are in the cache, and of each dirty
-    /// sector as many bytes as `choose` says.
+    /// The disk with these names as they are in the cache, and for each dirty
+    /// sector the bytes of its file that `choose` says.
     fn image(
         &self,
         mut keeps_name: impl FnMut(&str) -> bool,
-        choose: impl FnOnce(&[Dirty<'_>]) -> Vec<usize>,
+        choose: impl FnOnce(&[Dirty<'_>]) -> Vec<Range<usize>>,
     ) -> Disk {
         let state = self.idle();
         let all: BTreeSet<&String> = state.names.keys().chain(state.names_on_disk.keys()).collect();
@@ -122,21 +122,13 @@ impl Disk {
             files.iter().map(|(file, _)| lock(&file.on_disk).clone()).collect();
         let mut dirty = Vec::new();
         for (i, (file, names)) in files.iter().enumerate() {
-            let sectors = platters[i].dirty(file.cached()).into_iter();
-            let name = names[0];
-            dirty.extend(sectors.map(|(sector, believed_clean)| Dirty {
-                file: i,
-                name,
-                sector,
-                believed_clean,
-            }));
+            let sectors = platters[i].dirty(file.cached());
+            dirty.extend(sectors.map(|of| Dirty { file: i, name: names[0], of }));
         }
         let kept = choose(&dirty);
-        for (sector, kept) in dirty.iter().zip(kept) {
-            let (cached, bytes) = (files[sector.file].0.cached(), &mut platters[sector.file].bytes);
-            let start = (sector.sector * Disk::SECTOR) as usize;
-            let range = start..(start + kept).min(bytes.len());
-            bytes[range.clone()].copy_from_slice(&cached[range]);
+        for (Dirty { file, .. }, kept) in dirty.iter().zip(kept) {
+            let cached = files[*file].0.cached();
+            platters[*file].bytes[kept.clone()].copy_from_slice(&cached[kept]);
         }
         let mut left = Names::new();
         for ((_, names), platter) in files.iter().zip(platters) {
@@ -150,6 +142,13 @@ impl Disk {
             capacity: state.capacity,
             ..State::default()
         })))
+    }
+}
+
+impl Dirty<'_> {
+    /// The bytes that are kept of it if all or none are.
+    fn whole_if(&self, is_kept: bool) -> Range<usize> {
+        if is_kept { self.of.changed.clone() } else { 0..0 }
     }
 }
 
@@ -169,29 +168,35 @@ impl Random {
         self.next() >> 63 == 1
     }
 
-    /// How many bytes are kept of each.
-    fn choose(&mut self, keep: Keep, dirty: &[Dirty<'_>]) -> Vec<usize> {
+    /// Which bytes are kept of each.
+    fn choose(&mut self, keep: Keep, dirty: &[Dirty<'_>]) -> Vec<Range<usize>> {
         let place = (self.next() % (dirty.len() as u64 + 1)) as usize;
         let (mut page, mut keep_page) = (None, false);
         let mut chosen = |(i, sector): (usize, &Dirty<'_>)| {
             let is_kept = match keep {
                 Keep::None => false,
-                Keep::All => !sector.believed_clean,
-                Keep::Some => match self.next() % 4 {
-                    0 => return self.next() as usize % (SECTOR / 8) * 8,
-                    n => n == 1,
-                },
+                Keep::All => !sector.of.believed_clean,
+                Keep::Some => {
+                    let Range { start, end } = sector.of.changed;
+                    let words = (end - start).div_ceil(WORD) as u64;
+                    let between = start + (self.next() % words) as usize * WORD;
+                    match self.next() % 8 {
+                        0 => return start..between,
+                        1 => return between..end,
+                        n => n % 2 == 0,
+                    }
+                }
                 Keep::Early => i < place,
                 Keep::Late => i >= place,
                 Keep::Pages => {
-                    let this = Some((sector.file, sector.sector / SECTORS_PER_PAGE));
+                    let this = Some((sector.file, sector.of.sector / SECTORS_PER_PAGE));
                     if page != this {
                         (page, keep_page) = (this, self.flip());
                     }
                     keep_page
                 }
             };
-            if is_kept { SECTOR } else { 0 }
+            sector.whole_if(is_kept)
         };
         dirty.iter().enumerate().map(&mut chosen).collect()
     }
@@ -202,6 +207,8 @@ mod tests {
     use super::*;
     use crate::storage::{Access, Storage};
 
+    const SECTOR: usize = Disk::SECTOR as usize;
+
     /// A disk with a file of four pages: zeros that are on disk, ones that are not.
     fn unflushed() -> Disk {
         let disk = Disk::new();
@@ -210,11 +217,11 @@ mod tests {
         disk
     }
 
-    /// Which sectors of the file hold ones; none holds them behind a zero.
+    /// Which sectors of the file begin with ones; of each the first part is kept, or the last.
     fn ones(disk: &Disk) -> Vec<bool> {
         let bytes = disk.read("a");
-        let ones_first = |sector: &[u8]| sector.is_sorted_by(|a, b| a >= b);
-        assert!(bytes.chunks(SECTOR).all(ones_first), "the end of a sector without its beginning");
+        let in_one_piece = |sector: &[u8]| sector.is_sorted() || sector.is_sorted_by(|a, b| a >= b);
+        assert!(bytes.chunks(SECTOR).all(in_one_piece));
         bytes.chunks(SECTOR).map(|sector| sector[0] == 1).collect()
     }
 
@@ -251,7 +258,8 @@ mod tests {
         disk.sync_names().unwrap();
         let left: BTreeSet<_> =
             (0..1200).map(|seed| disk.crash(seed).read("a")[..16].to_vec()).collect();
-        let expected = [[[0; 8], [0; 8]], [[1; 8], [0; 8]], [[1; 8], [2; 8]]].map(|it| it.concat());
+        let pairs = [(0, 0), (0, 2), (1, 0), (1, 2)];
+        let expected = pairs.map(|(first, second)| [[first; 8], [second; 8]].concat());
         assert_eq!(left, expected.into());
     }
 

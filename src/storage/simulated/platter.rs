@@ -10,6 +10,19 @@ const SECTOR: usize = Disk::SECTOR as usize;
 /// What the kernel marks clean together.
 const PAGE: u64 = 4096;
 
+/// What is stored with one instruction, as a log stores what it publishes.
+pub(super) const WORD: usize = 8;
+
+/// A sector whose cache differs from the disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Dirty {
+    pub(super) sector: u64,
+    /// The bytes of the file from the first word that differs to the last.
+    pub(super) changed: Range<usize>,
+    /// It will not be written any more: a failed flush saw it as it is.
+    pub(super) believed_clean: bool,
+}
+
 /// The bytes of a file that survive a power cut.
 #[derive(Clone)]
 pub(super) struct Platter {
@@ -67,13 +80,20 @@ impl Platter {
             .is_some()
     }
 
-    /// The sectors of a whole cache that a power cut may keep or lose; and whether each is one
-    /// that will not be written any more.
-    pub(super) fn dirty(&self, cached: &[u8]) -> Vec<(u64, bool)> {
-        sectors(0, cached)
-            .filter(|&(_, at, cached)| self.bytes[at..at + cached.len()] != *cached)
-            .map(|(sector, at, cached)| (sector, self.is_believed_clean(sector, at, cached)))
-            .collect()
+    /// The sectors of a whole cache that a power cut may keep or lose.
+    pub(super) fn dirty(&self, cached: &[u8]) -> impl Iterator<Item = Dirty> {
+        let differs = |&(_, at, cached): &(u64, usize, &[u8])| {
+            self.bytes[at..at + cached.len()] != *cached // most do not
+        };
+        sectors(0, cached).filter(differs).filter_map(|(sector, at, cached)| {
+            let mut words = cached.chunks(WORD).zip(self.bytes[at..].chunks(WORD));
+            let differs = |(cached, disk): (&[u8], &[u8])| cached != &disk[..cached.len()];
+            let first = words.clone().position(differs)?;
+            let last = words.rposition(differs)?;
+            let changed = at + first * WORD..at + cached.len().min((last + 1) * WORD);
+            let believed_clean = self.is_believed_clean(sector, at, cached);
+            Some(Dirty { sector, changed, believed_clean })
+        })
     }
 
     /// Whether a sector, as far as it is in `cached`, is as a failed flush saw it,
@@ -106,7 +126,10 @@ mod tests {
         platter.flush(500, &[1; 600]);
         let expected = |at: usize| u8::from((500..1100).contains(&at));
         assert!(platter.bytes.iter().enumerate().all(|(at, &byte)| byte == expected(at)));
-        assert_eq!(platter.dirty(&[1; 2048]), [0, 2, 3].map(|sector| (sector, false)));
+        let changed = [(0, 0..504), (2, 1096..1536), (3, 1536..2048)];
+        let dirty =
+            changed.map(|(sector, changed)| Dirty { sector, changed, believed_clean: false });
+        assert!(platter.dirty(&[1; 2048]).eq(dirty));
     }
 
     #[test]
@@ -114,12 +137,13 @@ mod tests {
         let mut platter = Platter::new(vec![0; 16_384]);
         let mut cached = vec![1; 16_384];
         platter.fail(0, &cached[..8192]);
-        let dirty = platter.dirty(&cached);
-        assert!(dirty.into_iter().eq((0..32).map(|sector| (sector, sector < 16))));
+        let clean = |it: Dirty| (it.sector, it.believed_clean);
+        assert!(platter.dirty(&cached).map(clean).eq((0..32).map(|sector| (sector, sector < 16))));
         platter.flush(0, &cached[..8192]);
         assert!(platter.bytes.iter().all(|&byte| byte == 0), "believed clean");
         cached[600] = 2;
-        assert_eq!(platter.dirty(&cached)[..2], [(0, true), (1, false)], "another value is seen");
+        let first: Vec<_> = platter.dirty(&cached).map(clean).take(2).collect();
+        assert_eq!(first, [(0, true), (1, false)], "another value is seen");
         platter.touch(4096..4097);
         platter.flush(0, &cached);
         assert!(platter.bytes[..512].iter().all(|&byte| byte == 0));
