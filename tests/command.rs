@@ -149,6 +149,18 @@ fn the_report_on_a_broken_log_is_one_json_object() {
 }
 
 #[test]
+fn verify_says_how_many_files_an_opening_would_remove() {
+    let directory = TempDir::new();
+    log(&directory);
+    for (index, removes) in [(170, "opening removes a file "), (171, "opening removes 2 files ")] {
+        fs::write(directory.join(format!("{index:016x}.tmp")), "unfinished").unwrap();
+        let (code, said) = says("verify", &directory, &[]);
+        assert_eq!(code, SOUND);
+        assert!(said.contains(removes), "{said}");
+    }
+}
+
+#[test]
 fn a_log_is_refused_also_where_nobody_reads_why() {
     let directory = TempDir::new();
     let lsns = log(&directory);

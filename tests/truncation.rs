@@ -47,6 +47,23 @@ fn records_below_the_head_are_gone_and_stay_gone() {
 }
 
 #[test]
+fn a_head_far_below_the_tail_is_found_again() {
+    let directory = TempDir::new();
+    let wal = small().open(directory.path()).unwrap();
+    let lsns: Vec<_> = (0..40)
+        .flat_map(|_| {
+            let lsns = append_all(&wal, ["given up", "kept"]);
+            wal.rotate().unwrap();
+            lsns
+        })
+        .collect();
+    wal.truncate_before(lsns[1]).unwrap();
+    drop(wal);
+    let wal = small().open(directory.path()).unwrap();
+    assert_eq!(numbers(&wal), Vec::from_iter(2..=80));
+}
+
+#[test]
 fn all_records_can_be_given_up_and_numbers_go_on() {
     let directory = TempDir::new();
     let mut next = 1;
