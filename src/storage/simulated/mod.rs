@@ -23,8 +23,8 @@ use platter::Platter;
 /// Every file has two states: the *cache*, which the log reads and writes, and
 /// what is *on disk*, which only flushes change. The names of files have the same
 /// two states. [`crash`](Disk::crash) returns another disk, with what a power cut
-/// may leave: of everything that was not flushed any part, sector by sector, as the kernel may
-/// have written it back at any moment.
+/// may leave: of everything that was not flushed any part, sector by sector, and of some sectors a
+/// part.
 ///
 /// It fails when told to. Calls are counted across everything that reaches for
 /// the disk: locking, listing, creating, opening, renaming and removing files,
