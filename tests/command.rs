@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use common::{SEGMENT, TempDir, append_all, segments, small, snapshot, texts};
 use mapwal::{Error, Lsn, Options, Wal};
@@ -493,6 +493,16 @@ fn a_log_that_is_open_for_writing_is_looked_at_without_its_lock() {
     assert_eq!(texts(&wal).len(), 302);
 }
 
+/// A dump that follows: its output is read, and it is ended by the caller.
+fn following(directory: &Path, options: &[&str], stderr: Stdio) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_mapwal"))
+        .args([&["dump", directory.to_str().unwrap(), "--follow"], options].concat())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .unwrap()
+}
+
 /// Follows a log until it has printed `lines`, which it returns.
 fn followed(
     directory: &Path,
@@ -500,11 +510,7 @@ fn followed(
     lines: usize,
     meanwhile: impl FnOnce(),
 ) -> Vec<String> {
-    let mut following = Command::new(env!("CARGO_BIN_EXE_mapwal"))
-        .args([&["dump", directory.to_str().unwrap(), "--follow"], options].concat())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut following = following(directory, options, Stdio::inherit());
     meanwhile();
     let said = BufReader::new(following.stdout.take().unwrap()).lines();
     let said: Vec<_> = said.take(lines).map(|line| line.unwrap()).collect();
@@ -535,12 +541,7 @@ fn a_dump_follows_a_log_that_another_process_writes() {
 #[test]
 fn a_dump_that_follows_says_that_it_waits_for_a_log() {
     let directory = TempDir::new();
-    let mut following = Command::new(env!("CARGO_BIN_EXE_mapwal"))
-        .args(["dump", directory.to_str().unwrap(), "--follow"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut following = following(&directory, &[], Stdio::piped());
     let mut told = BufReader::new(following.stderr.take().unwrap()).lines();
     let waits = format!("mapwal: there is no log in {} yet: waiting for one", directory.display());
     assert_eq!(told.next().unwrap().unwrap(), waits);
@@ -578,12 +579,7 @@ fn a_dump_that_follows_ends_where_it_is_told_to() {
 fn a_dump_that_follows_ends_quietly_when_nobody_reads_on() {
     let directory = TempDir::new();
     log(&directory);
-    let mut following = Command::new(env!("CARGO_BIN_EXE_mapwal"))
-        .args(["dump", directory.to_str().unwrap(), "--follow"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut following = following(&directory, &[], Stdio::piped());
     drop(following.stdout.take());
     // it may have come to the tail, and notices with the next record
     open(&directory).append(b"one more").unwrap();

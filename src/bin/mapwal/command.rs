@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged, SegmentReport, Skipped, Verify};
+use mapwal::{Error, Lsn, Options, Salvaged, Verify};
 
 use crate::json;
+use crate::report::{inspect, inspect_json, verify, verify_json};
 
 const USAGE: &str = "\
 mapwal inspect DIR [--json]        what opening would find: how the log ended, and its segments; of a log that is
@@ -36,13 +37,13 @@ Exit: 0 all is sound, 1 something is damaged or was left out (of dump and salvag
 2 the command is wrong, 3 DIR could not be read or has no log, or NEW or the output could not be written.";
 
 /// What a command found.
-enum Found {
+pub(super) enum Found {
     Sound,
     Damage,
 }
 
 /// Why a command did not come to an end.
-enum Failed {
+pub(super) enum Failed {
     Usage(String),
     Log(Error),
     Source(PathBuf, io::Error),
@@ -65,7 +66,7 @@ impl From<io::Error> for Failed {
     }
 }
 
-type Result<T> = std::result::Result<T, Failed>;
+pub(super) type Result<T> = std::result::Result<T, Failed>;
 
 pub(super) fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -94,7 +95,7 @@ pub(super) fn main() -> ExitCode {
         }
         Err(Failed::Log(error)) => {
             eprintln!("mapwal: {}", with_causes(&error));
-            ExitCode::from(if is_damage(&error) { 1 } else { 3 })
+            ExitCode::from(if damage(&error).is_some() { 1 } else { 3 })
         }
     }
 }
@@ -129,18 +130,9 @@ fn run(arguments: &[OsString]) -> Result<Found> {
     }
 }
 
-fn say(text: &str) -> Result<Found> {
+pub(super) fn say(text: &str) -> Result<Found> {
     writeln!(io::stdout(), "{text}")?;
     Ok(Found::Sound)
-}
-
-/// A log that is refused is so whatever was `said` of it, also where nobody reads that.
-fn refused<T>(error: Error, said: Result<T>) -> Result<Found> {
-    match said {
-        Err(Failed::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        said => drop(said?),
-    }
-    Err(error.into())
 }
 
 fn with_causes(error: &Error) -> String {
@@ -153,10 +145,13 @@ fn with_causes(error: &Error) -> String {
     text
 }
 
-/// Whether it is the log that is broken, not the looking.
-fn is_damage(error: &Error) -> bool {
-    use Error::{Damaged, Foreign, Missing};
-    matches!(error, Damaged { .. } | Missing { .. } | Foreign { .. })
+/// Where the log is broken, if it is that and not the looking: the file, and the byte.
+pub(super) fn damage(error: &Error) -> Option<(&Path, Option<u64>)> {
+    match error {
+        Error::Damaged { path, at, .. } => Some((path, Some(*at))),
+        Error::Missing { path, .. } | Error::Foreign { path, .. } => Some((path, None)),
+        _ => None,
+    }
 }
 
 fn number(text: &str) -> Result<u64> {
@@ -167,202 +162,11 @@ fn number(text: &str) -> Result<u64> {
     parsed.map_err(|_| Failed::Usage(format!("{text} is not a number")))
 }
 
-fn inspect(directory: &Path) -> Result<Found> {
-    let report = match look(directory) {
-        Err(Failed::Log(error)) if is_damage(&error) => {
-            return refused(error, say_what_is_intact(directory));
-        }
-        report => report?,
-    };
-    let mut out = io::stdout().lock();
-    writeln!(out, "ended      {}", ending(&report))?;
-    writeln!(out, "head       {}", report.head)?;
-    writeln!(out, "tail       {}", report.tail)?;
-    writeln!(out, "proved     {} (all below was durable, as the log itself shows)", report.proved)?;
-    writeln!(out, "openings   {}", report.epoch - 1)?;
-    writeln!(out, "segments   {}", report.segments.len())?;
-    for segment in &report.segments {
-        let (first, records, bytes) = (segment.first_sequence, segment.records, segment.bytes);
-        let path = segment.path.display();
-        writeln!(out, "  {path}  from number {first}, {records} records, {bytes} bytes")?;
-    }
-    for path in &report.removed {
-        writeln!(out, "  {}  counts for nothing: opening removes it", path.display())?;
-    }
-    Ok(Found::Sound)
-}
-
-fn inspect_json(directory: &Path) -> Result<Found> {
-    match look(directory) {
-        Err(Failed::Log(error)) if is_damage(&error) => {
-            let Intact { places, bytes, salvaged } = Intact::find(directory)?;
-            let intact = json::object([
-                ("records", salvaged.records.to_string()),
-                ("bytes", bytes.to_string()),
-                ("first", json::or_null(places.map(|(first, _)| first.as_u64()))),
-                ("last", json::or_null(places.map(|(_, last)| last.as_u64()))),
-            ]);
-            let text = json::object([
-                ("sound", "false".into()),
-                ("damage", damage_json(&error)),
-                ("intact", intact),
-                ("left_out", json::array(salvaged.skipped.iter().map(skipped_json))),
-                ("more_left_out", salvaged.more_skipped.to_string()),
-            ]);
-            refused(error, say(&text))
-        }
-        report => say(&report_json(&report?)),
-    }
-}
-
-fn look(directory: &Path) -> Result<Recovery> {
-    let report = Options::new().inspect(directory)?;
-    report.ok_or_else(|| Failed::NoLog(directory.to_owned()))
-}
-
-/// What can be told of a log that is refused: the records that are intact, and the parts that
-/// are not.
-struct Intact {
-    /// Of the first record and the last.
-    places: Option<(Lsn, Lsn)>,
-    bytes: u64,
-    salvaged: Salvaged,
-}
-
-impl Intact {
-    fn find(directory: &Path) -> Result<Self> {
-        let mut places = None;
-        let mut progress = Progress::new("are intact so far".into());
-        let salvaged = Options::new().salvage(directory, |lsn, _, data| {
-            places = Some((places.map_or(lsn, |(first, _)| first), lsn));
-            progress.add(data.len());
-        })?;
-        Ok(Intact { places, bytes: progress.bytes, salvaged })
-    }
-}
-
-fn say_what_is_intact(directory: &Path) -> Result<()> {
-    let Intact { places, bytes, salvaged } = Intact::find(directory)?;
-    let records = salvaged.records;
-    say(&match places {
-        Some((first, last)) => {
-            format!("intact     {records} records of {bytes} bytes, {first} to {last}")
-        }
-        None => "intact     no record".to_owned(),
-    })?;
-    left_out(&salvaged);
-    Ok(())
-}
-
-fn verify(directory: &Path) -> Result<Found> {
-    let report = look(directory)?;
-    let (records, segments) = (records(&report), report.segments.len());
-    let removed = match report.removed.len() {
-        0 => String::new(),
-        1 => "; opening removes a file of which the log has no use".to_owned(),
-        files => format!("; opening removes {files} files of which the log has no use"),
-    };
-    say(&format!(
-        "sound: {records} records in {segments} segments, with those below the head; {}{removed}",
-        ending(&report)
-    ))
-}
-
-fn verify_json(directory: &Path) -> Result<Found> {
-    match look(directory) {
-        Err(Failed::Log(error)) if is_damage(&error) => {
-            let text = json::object([("sound", "false".into()), ("damage", damage_json(&error))]);
-            refused(error, say(&text))
-        }
-        report => say(&report_json(&report?)),
-    }
-}
-
-/// Those given up in the segments included.
-fn records(report: &Recovery) -> u64 {
-    report.segments.iter().map(|segment| segment.records).sum()
-}
-
-/// Of a log that is sound. What of a path is no Unicode is replaced, as it is where it is shown.
-fn report_json(report: &Recovery) -> String {
-    let (ended, torn) = match &report.ended {
-        Ended::Closed => ("closed", None),
-        Ended::Unclosed => ("unclosed", None),
-        Ended::Torn { path, at, damage, .. } => {
-            ("torn", Some(place_json(path, Some(*at), &damage.to_string())))
-        }
-        _ => ("otherwise", None), // no log that is looked at
-    };
-    json::object([
-        ("sound", "true".into()),
-        ("ended", json::string(ended)),
-        ("torn", json::or_null(torn)),
-        ("head", report.head.as_u64().to_string()),
-        ("tail", report.tail.as_u64().to_string()),
-        ("proved", report.proved.as_u64().to_string()),
-        ("openings", (report.epoch - 1).to_string()),
-        ("records", records(report).to_string()),
-        ("segments", json::array(report.segments.iter().map(segment_json))),
-        ("removed", json::array(report.removed.iter().map(|path| json::string(path.display())))),
-    ])
-}
-
-fn segment_json(segment: &SegmentReport) -> String {
-    // a segment's file is named by its index, in hexadecimal
-    let name = segment.path.file_stem().and_then(|name| name.to_str());
-    let index = name.and_then(|name| u64::from_str_radix(name, 16).ok());
-    json::object([
-        ("index", json::or_null(index)),
-        ("path", json::string(segment.path.display())),
-        ("first_sequence", segment.first_sequence.to_string()),
-        ("records", segment.records.to_string()),
-        ("bytes", segment.bytes.to_string()),
-    ])
-}
-
-fn skipped_json(skipped: &Skipped) -> String {
-    json::object([
-        ("path", json::string(skipped.path.display())),
-        ("from", skipped.from.to_string()),
-        ("to", skipped.to.to_string()),
-        ("reason", json::string(reason(&skipped.cause))),
-    ])
-}
-
-/// Why a log is refused.
-fn damage_json(error: &Error) -> String {
-    let (path, at) = match error {
-        Error::Damaged { path, at, .. } => (path.as_path(), Some(*at)),
-        Error::Missing { path, .. } | Error::Foreign { path, .. } => (path.as_path(), None),
-        _ => (Path::new(""), None), // no damage
-    };
-    place_json(path, at, &reason(error))
-}
-
-fn place_json(path: &Path, at: Option<u64>, reason: &str) -> String {
-    json::object([
-        ("path", json::string(path.display())),
-        ("at", json::or_null(at)),
-        ("reason", json::string(reason)),
-    ])
-}
-
 /// What is wrong, where the place is told beside it.
-fn reason(error: &Error) -> String {
+pub(super) fn reason(error: &Error) -> String {
     match error {
         Error::Damaged { damage, .. } => damage.to_string(),
         error => with_causes(error),
-    }
-}
-
-fn ending(report: &Recovery) -> String {
-    match &report.ended {
-        Ended::Closed => "closed".into(),
-        Ended::Unclosed => "not closed, and no write cut short".into(),
-        Ended::Torn { path, at, damage, .. } => {
-            format!("a write was cut short at byte {at} of {}: {damage}", path.display())
-        }
-        other => format!("{other:?}"),
     }
 }
 
@@ -502,7 +306,7 @@ fn follow(directory: &Path, options: &Dump) -> Result<Found> {
 }
 
 /// Says what was skipped.
-fn left_out(salvaged: &Salvaged) -> Found {
+pub(super) fn left_out(salvaged: &Salvaged) -> Found {
     for skipped in &salvaged.skipped {
         let (from, to, path) = (skipped.from, skipped.to, skipped.path.display());
         let why = reason(&skipped.cause);
@@ -560,22 +364,22 @@ fn see_to_a_log(directory: &Path) -> Result<()> {
 }
 
 /// Says on a terminal how far long work has come.
-struct Progress {
+pub(super) struct Progress {
     /// What is done with the bytes, if it is said.
     done: Option<String>,
-    bytes: u64,
+    pub(super) bytes: u64,
     told: u64,
 }
 
 impl Progress {
     const EVERY: u64 = 256 << 20;
 
-    fn new(done: String) -> Self {
+    pub(super) fn new(done: String) -> Self {
         let done = io::stderr().is_terminal().then_some(done);
         Progress { done, bytes: 0, told: 0 }
     }
 
-    fn add(&mut self, bytes: usize) {
+    pub(super) fn add(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         if let (Some(done), true) = (&self.done, self.bytes - self.told >= Self::EVERY) {
             self.told = self.bytes;

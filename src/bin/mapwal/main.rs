@@ -4,6 +4,8 @@
 mod command;
 #[cfg(not(loom))]
 mod json;
+#[cfg(not(loom))]
+mod report;
 
 #[cfg(not(loom))]
 fn main() -> std::process::ExitCode {
