@@ -8,7 +8,7 @@ use crate::log::Log;
 use crate::look;
 use crate::lsn::Lsn;
 use crate::options::Options;
-use crate::recover::Recovery;
+use crate::recover::{Recovery, Writers, recover_while};
 use crate::salvage::{self, Flow, Salvaged};
 #[cfg(feature = "sim")]
 use crate::storage::Disk;
@@ -57,8 +57,8 @@ impl Options {
 
     /// Says what [`open`](Self::open) would find in a directory, and changes nothing: `None`
     /// if there is no log. [`Recovery::epoch`] is the one that opening would begin,
-    /// [`Recovery::removed`] what it would remove. Of the options only
-    /// [`verify`](Self::verify) counts.
+    /// [`Recovery::removed`] what it would remove. Of the options,
+    /// [`verify`](Self::verify) and [`on_progress`](Self::on_progress) count.
     ///
     /// Takes no lock of the log's, and never stands in a writer's way. Somebody may write the
     /// log meanwhile: then it says how the log was at some moment while it looked. What is
@@ -72,7 +72,8 @@ impl Options {
     /// is not there, or if the log changed all the time in such a way that nothing could be
     /// said: try again.
     pub fn inspect(self, directory: impl AsRef<Path>) -> Result<Option<Recovery>> {
-        Ok(look::look(&self.directory(directory.as_ref())?, self.verify)?.report())
+        let directory = self.directory(directory.as_ref())?;
+        Ok(look::look(&directory, self.verify, &self.listener)?.report())
     }
 
     /// The same on a simulated disk, which nobody may be writing.
@@ -82,7 +83,8 @@ impl Options {
     /// As [`open_on`](Self::open_on), but never [`Error::Locked`].
     #[cfg(feature = "sim")]
     pub fn inspect_on(self, disk: &Disk) -> Result<Option<Recovery>> {
-        Ok(crate::recover::recover(disk, self.verify)?.report())
+        let found = recover_while(Writers::None, disk, self.verify, &self.listener)?;
+        Ok(found.report())
     }
 
     /// Follows a log that another process writes, from `from` on, or from the head with

@@ -57,14 +57,19 @@ impl Log {
             let chain = lock(&self.chain);
             (chain.first_needed(), chain.head_named)
         };
-        if first <= from || !self.flush_segments(lead, first..until, named)? {
-            self.flush_segments(lead, from..until, 0)?;
+        let mut flushed = Ok(false);
+        if first > from {
+            flushed = self.flush_segments(lead, first..until, named);
         }
+        if let Ok(false) = flushed {
+            flushed = self.flush_segments(lead, from..until, 0);
+        }
+        // also where it then met something wrong
         if self.commit.durable() > before {
             lock(&self.chain).loosen_old(self.commit.durable());
             self.waiters.durable_moved();
         }
-        Ok(())
+        flushed.map(drop)
     }
 
     /// Flushes what is published in a range, and moves the mark, but not to below

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::progress::Listener;
 use crate::recover::{self, Directory, Ended, Verify, Writers};
 use crate::storage::Storage;
 
@@ -23,11 +24,15 @@ const LONGEST: Duration = Duration::from_millis(64);
 
 /// What the directory holds. A log that is written while it is read is as it was at some
 /// moment in between, as far as its end goes.
-pub(crate) fn look(storage: &dyn Storage, verify: Verify) -> Result<Directory> {
+pub(crate) fn look(
+    storage: &dyn Storage,
+    verify: Verify,
+    listener: &Listener,
+) -> Result<Directory> {
     let mut pause = SHORTEST;
     let mut before = None;
     for _ in 0..LOOKS {
-        let found = recover::recover_while(Writers::Perhaps, storage, verify);
+        let found = recover::recover_while(Writers::Perhaps, storage, verify, listener);
         let wrong = what_is_wrong(&found);
         if wrong.is_none() || wrong == before {
             return found;
@@ -164,7 +169,7 @@ mod tests {
         let storage = log.restless(&commit, Vec::new());
         let alone = recover::recover(&storage, Verify::All);
         assert!(matches!(alone, Err(Error::Damaged { damage: Damage::Hole, .. })), "{alone:?}");
-        assert_eq!(ended(look(&storage, Verify::All)), Ended::Unclosed);
+        assert_eq!(ended(look(&storage, Verify::All, &Listener::default())), Ended::Unclosed);
     }
 
     #[test]
@@ -181,7 +186,7 @@ mod tests {
         let away = log.path.join("away");
         let goes = || std::fs::rename(&there, &away).unwrap();
         let storage = log.restless(&|_| {}, vec![Box::new(goes)]);
-        assert_eq!(ended(look(&storage, Verify::All)), Ended::Unclosed);
+        assert_eq!(ended(look(&storage, Verify::All, &Listener::default())), Ended::Unclosed);
     }
 
     #[test]
@@ -195,7 +200,7 @@ mod tests {
         let mut file = std::fs::File::options().write(true).open(&path).unwrap();
         io::Seek::seek(&mut file, io::SeekFrom::Start(payload as u64)).unwrap();
         io::Write::write_all(&mut file, b"A").unwrap();
-        let found = look(&log.restless(&|_| {}, Vec::new()), Verify::All);
+        let found = look(&log.restless(&|_| {}, Vec::new()), Verify::All, &Listener::default());
         let Err(Error::Damaged { at, damage: Damage::Check, .. }) = found else {
             panic!("{found:?}")
         };

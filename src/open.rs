@@ -7,6 +7,7 @@
 //! where the tail is: it makes whatever lies behind unreadable for good.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::path::PathBuf;
 
 use crate::chain::{Chain, Spare};
@@ -20,7 +21,7 @@ use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::prepare;
-use crate::recover::{self, Directory, Ended, Found, Next, Recovery, files};
+use crate::recover::{self, Directory, Ended, Found, Next, Recovery, Writers, files};
 use crate::ring::{self, Preparing, Ring};
 use crate::roll::{FIRST_CLAIM, Predecessor};
 use crate::scan::{Life, Place};
@@ -34,7 +35,7 @@ use crate::worker::Worker;
 
 impl Log {
     /// Opens the log in `storage`, or creates it.
-    pub(crate) fn open(storage: Box<dyn Storage>, options: Options) -> Result<Self> {
+    pub(crate) fn open(storage: Box<dyn Storage>, mut options: Options) -> Result<Self> {
         let new_size = options.new_segment_size()?;
         options.validate()?;
         if let Err(error) = options.check_limit(new_size) {
@@ -48,7 +49,9 @@ impl Log {
             std::io::ErrorKind::WouldBlock => Error::Locked { path: directory.clone() },
             _ => Error::io("open the directory", &directory, e),
         })?;
-        let found = recover::recover(&*storage, options.verify)?;
+        let listener = mem::take(&mut options.listener);
+        let found = recover::recover_while(Writers::None, &*storage, options.verify, &listener)?;
+        drop(listener); // and with it what it holds
         let (size, uuid, recovery, next_index) = match &found {
             Directory::Empty { dead } => {
                 (new_size, new_uuid(), Recovery::created(removed(&*storage, dead)), 1)

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::format::MAX_RECORD;
 use crate::lsn::SegmentSize;
+use crate::progress::{Listener, Progress};
 use crate::recover::Verify;
 use crate::storage::FlushMethod;
 
@@ -27,6 +28,7 @@ pub struct Options {
     pub(crate) verify: Verify,
     pub(crate) flush_method: FlushMethod,
     pub(crate) background: bool,
+    pub(crate) listener: Listener,
 }
 
 impl Default for Options {
@@ -46,6 +48,7 @@ impl Options {
             verify: Verify::All,
             flush_method: FlushMethod::Range,
             background: true,
+            listener: Listener::default(),
         }
     }
 
@@ -106,6 +109,31 @@ impl Options {
     /// How much opening verifies. [`Verify::All`] by default.
     pub fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;
+        self
+    }
+
+    /// What is called while the log's files are read through: by [`open`](Self::open), and by
+    /// [`inspect`](Self::inspect). Nothing by default.
+    ///
+    /// It is called about once for every MiB that was read, by any of the threads that read,
+    /// but by one at a time, and they wait for it. What it is told grows, unless the files are
+    /// looked through once more, as [`inspect`](Self::inspect) does where it is in doubt: then
+    /// it begins again. It may end below [`Progress::total`]: what need not be read is not. If
+    /// it panics, so does what calls it, and the log is left as it was. [`open`](Self::open) drops it
+    /// before it returns.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("mapwal-progress-{}", std::process::id()));
+    /// let options = mapwal::Options::new().on_progress(|progress| {
+    ///     println!("read {} of {} bytes", progress.read, progress.total);
+    /// });
+    /// let wal = options.open(&dir)?;
+    /// # drop(wal);
+    /// # std::fs::remove_dir_all(dir).unwrap();
+    /// # Ok::<(), mapwal::Error>(())
+    /// ```
+    pub fn on_progress(mut self, listener: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.listener = Listener::new(listener);
         self
     }
 

@@ -22,6 +22,7 @@ use walk::Walked;
 use crate::error::{Damage, Error, Result};
 use crate::format::{self, FIRST_FRAME, SegmentHeader};
 use crate::lsn::{Lsn, SegmentSize};
+use crate::progress::{BytesRead, Listener};
 use crate::scan::{Place, START, Stop};
 use crate::storage::{Region, Storage};
 use crate::sync::Arc;
@@ -176,13 +177,17 @@ pub struct SegmentReport {
     pub records: u64,
     /// The bytes of its header and frames.
     pub bytes: u64,
+    /// Its records are at this place or above.
+    pub from: Lsn,
+    /// Its records are below this place.
+    pub to: Lsn,
     /// Whether every frame was verified on opening.
     pub verified: bool,
 }
 
 /// Reads the directory, which nobody writes, and decides what it holds.
 pub(crate) fn recover(storage: &dyn Storage, verify: Verify) -> Result<Directory> {
-    recover_while(Writers::None, storage, verify)
+    recover_while(Writers::None, storage, verify, &Listener::default())
 }
 
 /// Whether the log may be written while it is read.
@@ -199,6 +204,7 @@ pub(crate) fn recover_while(
     writers: Writers,
     storage: &dyn Storage,
     verify: Verify,
+    listener: &Listener,
 ) -> Result<Directory> {
     let names = files::names(storage)?;
     let mut files: Vec<File> = Vec::new();
@@ -207,22 +213,29 @@ pub(crate) fn recover_while(
         files::fits(&files, &file)?;
         files.push(file);
     }
+    let read = BytesRead::new(listener, files.iter().map(File::len).sum());
     let Some(highest) = files.iter().rposition(|file| file.first.is_some()) else {
-        return empty(storage, &files, names.unfinished);
+        return empty(storage, &files, names.unfinished, &read);
     };
-    let (walks, chain) = survey(storage, &files, highest, verify)?;
-    Recovered { writers, storage, files, walks, chain }.decide(names.unfinished).map(Directory::Log)
+    let (walks, chain) = survey(storage, &files, highest, verify, &read)?;
+    let recovered = Recovered { writers, storage, files, walks, chain, read };
+    recovered.decide(names.unfinished).map(Directory::Log)
 }
 
 /// A directory without any begin.
-fn empty(storage: &dyn Storage, files: &[File], mut dead: Vec<String>) -> Result<Directory> {
+fn empty(
+    storage: &dyn Storage,
+    files: &[File],
+    mut dead: Vec<String>,
+    read: &BytesRead<'_>,
+) -> Result<Directory> {
     if let Some(lowest) = files.first() {
         // the first begin is durable before there is any other file
         if files.len() > 1 || lowest.header.index > 1 {
             return Err(lowest.damaged(FIRST_FRAME, Damage::Begin));
         }
         let epochs = Epochs { named: &BTreeSet::new(), least: 1 };
-        match decide::search(storage, lowest, START, lowest.lsn(FIRST_FRAME), epochs)? {
+        match decide::search(storage, lowest, START, lowest.lsn(FIRST_FRAME), epochs, read)? {
             Proof::Durable => return Err(lowest.damaged(FIRST_FRAME, Damage::Begin)),
             Proof::None => dead.push(lowest.name.clone()),
         }
@@ -237,20 +250,28 @@ fn survey(
     files: &[File],
     highest: usize,
     verify: Verify,
+    read: &BytesRead<'_>,
 ) -> Result<(Vec<Option<Walked>>, Chain)> {
     let ends = chain::named_ends(files);
     let mut walks: Vec<Option<Walked>> = files.iter().map(|_| None).collect();
     if verify == Verify::Tail {
-        walk::walk_many(storage, files, &[highest], &ends, &mut walks)?;
+        walk::walk_many(storage, files, &[highest], &ends, &mut walks, read)?;
         let proved = walks[highest].as_ref().map_or(0, |walked| walked.end.proof);
-        walk::walk_many(storage, files, &unproved(files, highest, proved), &ends, &mut walks)?;
+        walk::walk_many(
+            storage,
+            files,
+            &unproved(files, highest, proved),
+            &ends,
+            &mut walks,
+            read,
+        )?;
         if let Some(chain) = Chains::new(files, &walks).down_from(highest) {
             return Ok((walks, chain));
         }
     }
     // all of it, also where the last segment does not stand on the others
     let begun: Vec<_> = (0..files.len()).filter(|&k| files[k].first.is_some()).collect();
-    walk::walk_many(storage, files, &begun, &ends, &mut walks)?;
+    walk::walk_many(storage, files, &begun, &ends, &mut walks, read)?;
     let chains = Chains::new(files, &walks);
     if let Some(chain) = begun.iter().rev().find_map(|&top| chains.down_from(top)) {
         return Ok((walks, chain));

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::{self, Kind, Reason, SEAL_SIZE};
 use crate::look;
 use crate::lsn::Lsn;
+use crate::progress::Listener;
 use crate::recover::files::{self, File, START_LEN};
 use crate::recover::{self, Directory, Found, Verify};
 use crate::scan::{Content, Stop};
@@ -218,7 +219,8 @@ impl Watch {
 
     /// Begins in the file that holds the place to begin at. `false`: there is none yet.
     fn seek(&mut self) -> Result<bool> {
-        let Directory::Log(found) = look::look(&*self.storage, Verify::Tail)? else {
+        let Directory::Log(found) = look::look(&*self.storage, Verify::Tail, &Listener::default())?
+        else {
             return Ok(false);
         };
         let from = self.from.max(found.head);
@@ -293,7 +295,8 @@ impl Watch {
     /// Looks at the whole directory for where the log goes on behind the place where reading
     /// stopped.
     fn look(&mut self, stop: Stop) -> Result<bool> {
-        let Directory::Log(found) = look::look(&*self.storage, Verify::Tail)? else {
+        let Directory::Log(found) = look::look(&*self.storage, Verify::Tail, &Listener::default())?
+        else {
             return Ok(false);
         };
         self.note_ends(&found);

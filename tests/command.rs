@@ -3,10 +3,13 @@
 
 mod common;
 
-use std::fs;
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::FromRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::ptr;
 
 use common::{SEGMENT, TempDir, append_all, segments, small, snapshot, texts};
 use mapwal::{Error, Lsn, Options, Wal};
@@ -62,6 +65,51 @@ fn damage(directory: &Path, lsn: Lsn) {
     fs::write(path, bytes).unwrap();
 }
 
+/// What a write leaves that a crash cut short, at this byte of a file. In place: it may be mapped.
+fn cut_short(path: &Path, tail: u64) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[0x08, 0, 0, 0x10, 1, 2, 3, 4], tail).unwrap();
+}
+
+/// What it says on its error output, which is a terminal.
+fn on_a_terminal(arguments: &[&str]) -> String {
+    let (mut terminal, mut its) = (-1, -1);
+    let (name, modes, size) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    // SAFETY: two places for descriptors; nothing else is asked for
+    assert_eq!(unsafe { libc::openpty(&mut terminal, &mut its, name, modes, size) }, 0);
+    // SAFETY: they were just opened, and belong to nobody else
+    let (mut terminal, its) = unsafe { (File::from_raw_fd(terminal), Stdio::from_raw_fd(its)) };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mapwal"));
+    command.args(arguments).stdout(Stdio::null()).stderr(its);
+    let mut running = command.spawn().unwrap();
+    drop(command); // and with it this process's end of the terminal
+    let mut said = Vec::new();
+    let _ = terminal.read_to_end(&mut said); // an error, when the other end is closed
+    assert!(running.wait().unwrap().success());
+    String::from_utf8(said).unwrap()
+}
+
+#[test]
+fn long_work_is_told_on_a_terminal_as_it_goes_on() {
+    let (directory, new) = (TempDir::new(), TempDir::new());
+    let wal = small().open(&directory).unwrap();
+    append_all(&wal, [vec![b'x'; 140 << 20], vec![b'x'; 140 << 20], b"small".to_vec()]);
+    let close = wal.next_lsn().as_u64();
+    wal.close().unwrap();
+    let path = directory.to_str().unwrap();
+    for command in ["inspect", "verify"] {
+        assert_eq!(on_a_terminal(&[command, path]), "256 of 280 MiB read\r\n");
+        let silent = mapwal(&[command, path]);
+        assert!(silent.status.success() && silent.stderr.is_empty());
+    }
+    assert_eq!(on_a_terminal(&["dump", path]), "280 MiB read\r\n");
+    let new = new.join("new").to_str().unwrap().to_owned();
+    assert_eq!(on_a_terminal(&["salvage", path, &new]), format!("280 MiB into {new}\r\n"));
+    // what was cut short is looked at again
+    cut_short(&directory.join(format!("{:016x}.wal", close / SEGMENT)), close % SEGMENT);
+    assert_eq!(on_a_terminal(&["verify", path]), "256 of 280 MiB read\r\n".repeat(2));
+}
+
 #[test]
 fn a_sound_log_is_told_to_be_so() {
     let directory = TempDir::new();
@@ -104,12 +152,13 @@ fn the_report_on_a_sound_log_is_one_json_object() {
         assert_eq!(said.matches(r#""first_sequence":"#).count(), report.segments.len(), "{said}");
         let last = report.segments.last().unwrap();
         let last = format!(
-            r#"{{"index":{},"path":"{}","first_sequence":{},"records":{},"bytes":{}}}],"removed":[]}}"#,
+            r#"{{"index":{},"path":"{}","first_sequence":{},"records":{},"bytes":{},"from":{},"to":{tail}}}],"removed":[]}}"#,
             lsns[299].as_u64() / SEGMENT,
             last.path.display(),
             last.first_sequence,
             last.records,
-            last.bytes
+            last.bytes,
+            last.from.as_u64()
         );
         assert!(said.ends_with(&(last + "\n")), "{said}");
     }
@@ -186,9 +235,7 @@ fn a_report_in_json_tells_a_write_that_was_cut_short() {
     let (code, said) = json("inspect", &copy);
     assert_eq!(code, Some(SOUND));
     assert!(said.starts_with(r#"{"sound":true,"ended":"unclosed","torn":null,"#), "{said}");
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[tail as usize..][..8].copy_from_slice(&[0x08, 0, 0, 0x10, 1, 2, 3, 4]);
-    fs::write(&path, bytes).unwrap();
+    cut_short(&path, tail);
     fs::write(copy.join("0000000000000100.tmp"), b"half a file").unwrap();
     let (code, said) = json("verify", &copy);
     assert_eq!(code, Some(SOUND));
@@ -393,9 +440,7 @@ fn a_write_that_was_cut_short_is_told_and_nothing_that_is_left_of_one_counts() {
     let (code, said) = says("inspect", copy.path(), &[]);
     assert_eq!(code, SOUND, "{said}");
     assert!(said.starts_with("ended      not closed, and no write cut short"), "{said}");
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[tail as usize..][..8].copy_from_slice(&[0x08, 0, 0, 0x10, 1, 2, 3, 4]);
-    fs::write(&path, bytes).unwrap();
+    cut_short(&path, tail);
     fs::write(copy.join("0000000000000100.tmp"), b"half a file").unwrap();
     let (code, said) = says("inspect", copy.path(), &[]);
     assert_eq!(code, SOUND, "{said}");

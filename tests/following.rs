@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::{LARGEST, append_all, beside_an_append, ends, small, text, texts};
+use common::{LARGEST, SEGMENT, TempDir, append_all, beside_an_append, ends, small, text, texts};
 use mapwal::sim::Disk;
 use mapwal::{Error, Follower, Lsn, Result};
 
@@ -127,6 +129,22 @@ fn a_durable_follower_waits_for_the_flush() {
         wal.sync().unwrap();
     });
     assert_eq!(got.unwrap(), "appended");
+}
+
+#[test]
+fn a_durable_follower_gets_what_was_flushed_before_damage_was_met() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    let follower = wal.follow(wal.append(b"flushed").unwrap()).unwrap().durable();
+    wal.rotate().unwrap();
+    let lsn = wal.append(b"scribbled on").unwrap().as_u64();
+    let path = directory.join(format!("{:016x}.wal", lsn / SEGMENT));
+    let file = File::options().write(true).open(path).unwrap();
+    let got = asleep(follower, || {
+        file.write_all_at(&[0xff; 4], lsn % SEGMENT).unwrap(); // in place: it is mapped
+        assert!(matches!(wal.sync(), Err(Error::Damaged { .. })));
+    });
+    assert_eq!(got.unwrap(), "flushed");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::{Ended, Found, Link, Next, Recovery, SegmentReport, Writers};
 use crate::error::{Damage, Error, Result};
 use crate::format::{self, ALIGN, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
 use crate::lsn::Lsn;
+use crate::progress::BytesRead;
 use crate::scan::{Place, START, Stop};
 use crate::storage::{Storage, length, pieces};
 use crate::trail::Trail;
@@ -47,9 +48,10 @@ pub(super) fn search(
     from: Place,
     above: u64,
     epochs: Epochs<'_>,
+    read: &BytesRead<'_>,
 ) -> Result<Proof> {
     let contents = file.contents(storage)?;
-    if is_zero(storage, &contents, from.offset..file.len())? {
+    if is_zero(storage, &contents, from.offset..file.len(), read)? {
         return Ok(Proof::None); // nearly always
     }
     Ok(match Search::new(file.life(), contents.bytes(0)).proof(from, above, epochs) {
@@ -59,12 +61,18 @@ pub(super) fn search(
 }
 
 /// Whether nothing was ever written there. Reads it in.
-fn is_zero(storage: &dyn Storage, contents: &Contents, range: Range<u64>) -> Result<bool> {
+fn is_zero(
+    storage: &dyn Storage,
+    contents: &Contents,
+    range: Range<u64>,
+    read: &BytesRead<'_>,
+) -> Result<bool> {
     const PIECE: usize = 4 << 20;
     let pieces: Vec<_> = pieces(range, PIECE).collect();
     let wanted: Vec<_> = (0..pieces.len()).collect();
     let found = walk::at_once(storage, &wanted, |i| {
         contents.load(pieces[i].clone())?;
+        read.add(length(&pieces[i]) as u64);
         let bytes = &contents.bytes(pieces[i].start)[..length(&pieces[i])];
         // many at once, and an end to it
         Ok(bytes.chunks(64).all(|some| some.iter().fold(0, |all, byte| all | byte) == 0))
@@ -82,6 +90,7 @@ pub(super) struct Recovered<'a> {
     /// above it.
     pub(super) walks: Vec<Option<Walked>>,
     pub(super) chain: Chain,
+    pub(super) read: BytesRead<'a>,
 }
 
 impl Recovered<'_> {
@@ -165,7 +174,7 @@ impl Recovered<'_> {
             (last..self.files.len()).skip(sealed as usize).filter(may_hold).collect();
         let found = walk::at_once(self.storage, &looked_into, |k| {
             let from = self.walks[k].as_ref().map_or(START, |walked| walked.end.place);
-            search(self.storage, &self.files[k], from, tail, epochs)
+            search(self.storage, &self.files[k], from, tail, epochs, &self.read)
         })?;
         let proof = found.into_iter().find(|&(_, proof)| proof == Proof::Durable);
         Ok(proof.map_or((Proof::None, last), |(k, proof)| (proof, k)))
@@ -173,7 +182,7 @@ impl Recovered<'_> {
 
     /// Whether the log goes on by now where the walk of its last segment stopped.
     fn goes_on(&self, last: usize, walked: &Walked) -> Result<bool> {
-        let again = walk::walk(self.storage, &self.files[last], &[])?;
+        let again = walk::walk(self.storage, &self.files[last], &[], &self.read)?;
         if again.at != walked.at {
             return Ok(true);
         }
@@ -277,6 +286,8 @@ impl Recovered<'_> {
                 first_sequence: first.begin.first_sequence,
                 records: end.place.ordinal.into(),
                 bytes: end.place.offset,
+                from: Lsn(file.lsn(FIRST_FRAME)),
+                to: Lsn(file.lsn(end.place.offset)),
                 verified: self.walks[k].is_some(),
             });
         }

@@ -10,6 +10,7 @@ use crate::format::{
     self, BEGIN_SIZE, BadHeader, Begin, FIRST_FRAME, Reason, SegmentHeader, State,
 };
 use crate::lsn::SegmentSize;
+use crate::progress::BytesRead;
 use crate::scan::{Content, Life, Place, START, Walk};
 use crate::storage::{Access, Region, Storage};
 use crate::sync::Arc;
@@ -264,11 +265,17 @@ pub(crate) fn fits(below: &[File], file: &File) -> Result<()> {
 pub(crate) struct Reading<'a> {
     contents: &'a Contents,
     loaded: u64,
+    /// Where what is read is counted, if it is.
+    read: Option<&'a BytesRead<'a>>,
 }
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(contents: &'a Contents, from: Place) -> Self {
-        Reading { contents, loaded: from.offset }
+        Reading { contents, loaded: from.offset, read: None }
+    }
+
+    pub(crate) fn counted_by(self, read: &'a BytesRead<'a>) -> Self {
+        Reading { read: Some(read), ..self }
     }
 
     /// The bytes from `offset` on, of which the frame there is loaded.
@@ -288,11 +295,14 @@ impl<'a> Reading<'a> {
     }
 
     fn load(&mut self, end: u64) -> Result<()> {
-        let end = end.min(self.contents.len());
-        if end > self.loaded {
-            let end = end.next_multiple_of(STEP);
-            self.contents.load(self.loaded..end)?;
-            self.loaded = end.min(self.contents.len());
+        let len = self.contents.len();
+        while self.loaded < end.min(len) {
+            let next = (self.loaded + 1).next_multiple_of(STEP).min(len);
+            self.contents.load(self.loaded..next)?;
+            if let Some(read) = self.read {
+                read.add(next - self.loaded);
+            }
+            self.loaded = next;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::files::{File, Reading};
 use crate::error::Result;
 use crate::format::Reason;
 use crate::lsn::Lsn;
+use crate::progress::BytesRead;
 use crate::scan::{Content, Place, START, Stop, Walk};
 use crate::storage::{Region, Storage};
 use crate::sync::{Arc, Mutex, lock};
@@ -79,9 +80,14 @@ impl Walked {
 
 /// Walks a segment from its begin as far as it goes. `named_ends` are the offsets to
 /// remember, growing.
-pub(super) fn walk(storage: &dyn Storage, file: &File, named_ends: &[u64]) -> Result<Walked> {
+pub(super) fn walk(
+    storage: &dyn Storage,
+    file: &File,
+    named_ends: &[u64],
+    read: &BytesRead<'_>,
+) -> Result<Walked> {
     let contents = file.contents(storage)?;
-    let mut reading = Reading::new(&contents, START);
+    let mut reading = Reading::new(&contents, START).counted_by(read);
     let mut walk = Walk::new(file.life(), START, 0);
     // what the frames said so far, and the same at the last boundary
     let mut said = Reached { place: START, epoch: 0, head: Lsn(0), proof: 0, closed: false };
@@ -168,10 +174,11 @@ pub(super) fn walk_many(
     wanted: &[usize],
     named_ends: &[Vec<u64>],
     walks: &mut [Option<Walked>],
+    read: &BytesRead<'_>,
 ) -> Result<()> {
     let wanted: Vec<_> = wanted.iter().copied().filter(|&k| walks[k].is_none()).collect();
     let walked = at_once(storage, &wanted, |k| {
-        let mut walked = walk(storage, &files[k], &named_ends[k])?;
+        let mut walked = walk(storage, &files[k], &named_ends[k], read)?;
         walked.region.take_if(|_| k + KEPT < files.len());
         Ok(walked)
     })?;

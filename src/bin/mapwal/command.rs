@@ -380,10 +380,19 @@ impl Progress {
     }
 
     pub(super) fn add(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        if let (Some(done), true) = (&self.done, self.bytes - self.told >= Self::EVERY) {
-            self.told = self.bytes;
-            eprintln!("{} MiB {done}", self.bytes >> 20);
+        self.come_to(self.bytes + bytes as u64, None);
+    }
+
+    /// It has come to so many bytes, of so many if that is known. Fewer than before: it begins
+    /// again.
+    pub(super) fn come_to(&mut self, bytes: u64, total: Option<u64>) {
+        self.bytes = bytes;
+        self.told = self.told.min(bytes);
+        let Some(done) = &self.done else { return };
+        if bytes - self.told >= Self::EVERY {
+            self.told = bytes;
+            let total = total.map(|total| format!(" of {}", total >> 20)).unwrap_or_default();
+            eprintln!("{}{total} MiB {done}", bytes >> 20);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Mutex;
 
 use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged, SegmentReport, Skipped};
 
@@ -25,7 +26,11 @@ pub(super) fn inspect(directory: &Path) -> Result<Found> {
     for segment in &report.segments {
         let (first, records, bytes) = (segment.first_sequence, segment.records, segment.bytes);
         let path = segment.path.display();
-        writeln!(out, "  {path}  from number {first}, {records} records, {bytes} bytes")?;
+        let (from, to) = (segment.from, segment.to);
+        writeln!(
+            out,
+            "  {path}  {from} to {to}, from number {first}, {records} records, {bytes} bytes"
+        )?;
     }
     for path in &report.removed {
         writeln!(out, "  {}  counts for nothing: opening removes it", path.display())?;
@@ -57,8 +62,17 @@ pub(super) fn inspect_json(directory: &Path) -> Result<Found> {
 }
 
 fn look(directory: &Path) -> Result<Recovery> {
-    let report = Options::new().inspect(directory)?;
+    let report = telling(Options::new()).inspect(directory)?;
     report.ok_or_else(|| Failed::NoLog(directory.to_owned()))
+}
+
+/// The same options, with progress of what is looked at.
+fn telling(options: Options) -> Options {
+    let progress = Mutex::new(Progress::new("read".into()));
+    options.on_progress(move |mapwal::Progress { read, total, .. }| {
+        let mut progress = progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        progress.come_to(read, Some(total));
+    })
 }
 
 /// What can be told of a log that is refused: the records that are intact, and the parts that
@@ -158,6 +172,8 @@ fn segment_json(segment: &SegmentReport) -> String {
         ("first_sequence", segment.first_sequence.to_string()),
         ("records", segment.records.to_string()),
         ("bytes", segment.bytes.to_string()),
+        ("from", segment.from.as_u64().to_string()),
+        ("to", segment.to.as_u64().to_string()),
     ])
 }
 
