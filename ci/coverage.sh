@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")/coverage
 export RUST_BACKTRACE=0 # what failed is within the last lines
+export MAPWAL_THREADS=1 # of the test of faults: more would count in the same places, and be slower for it
 export CARGO_TARGET_DIR MAPWAL_IMAGES=${MAPWAL_IMAGES:-20000}
 command -v cargo-llvm-cov >/dev/null || cargo install --quiet --locked cargo-llvm-cov
 rustup component list --installed | grep -q '^llvm-tools' || rustup component add llvm-tools

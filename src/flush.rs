@@ -57,14 +57,15 @@ impl Log {
             let chain = lock(&self.chain);
             (chain.first_needed(), chain.head_named)
         };
-        let mut flushed = Ok(false);
-        if first > from {
-            flushed = self.flush_segments(lead, first..until, named);
-        }
-        if let Ok(false) = flushed {
-            flushed = self.flush_segments(lead, from..until, 0);
-        }
-        // also where it then met something wrong
+        let from_head = match first > from {
+            true => self.flush_segments(lead, first..until, named),
+            false => Ok(false),
+        };
+        let flushed = match from_head {
+            Ok(false) => self.flush_segments(lead, from..until, 0),
+            done => done,
+        };
+        // also where something wrong was met behind what was flushed
         if self.commit.durable() > before {
             lock(&self.chain).loosen_old(self.commit.durable());
             self.waiters.durable_moved();

@@ -119,8 +119,8 @@ impl Options {
     /// but by one at a time, and they wait for it. What it is told grows, unless the files are
     /// looked through once more, as [`inspect`](Self::inspect) does where it is in doubt: then
     /// it begins again. It may end below [`Progress::total`]: what need not be read is not. If
-    /// it panics, so does what calls it, and the log is left as it was. [`open`](Self::open) drops it
-    /// before it returns.
+    /// it panics, so does what calls it, and the log is left as it was. [`open`](Self::open)
+    /// drops it before it returns.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("mapwal-progress-{}", std::process::id()));

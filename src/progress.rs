@@ -27,7 +27,7 @@ impl Listener {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Listener" } else { "None" })
+        self.0.as_ref().map(|_| ()).fmt(f)
     }
 }
 
@@ -49,7 +49,7 @@ impl<'a> BytesRead<'a> {
         let Some(listener) = &self.listener.0 else { return };
         let mut read = lock(&self.bytes);
         // what lies about a place where a walk ended is read once more
-        *read = self.total.min(*read + bytes);
+        *read = self.total.min(read.saturating_add(bytes));
         listener(Progress { read: *read, total: self.total });
     }
 }

@@ -177,7 +177,7 @@ pub struct SegmentReport {
     pub records: u64,
     /// The bytes of its header and frames.
     pub bytes: u64,
-    /// Its records are at this place or above.
+    /// Its records are at this place or above, and those below [`Recovery::head`] are given up.
     pub from: Lsn,
     /// Its records are below this place.
     pub to: Lsn,
@@ -213,29 +213,31 @@ pub(crate) fn recover_while(
         files::fits(&files, &file)?;
         files.push(file);
     }
-    let read = BytesRead::new(listener, files.iter().map(File::len).sum());
+    let total = files.iter().map(File::len).fold(0, u64::saturating_add);
+    let read = BytesRead::new(listener, total);
+    let source = Source { storage, read };
     let Some(highest) = files.iter().rposition(|file| file.first.is_some()) else {
-        return empty(storage, &files, names.unfinished, &read);
+        return empty(&source, &files, names.unfinished);
     };
-    let (walks, chain) = survey(storage, &files, highest, verify, &read)?;
-    let recovered = Recovered { writers, storage, files, walks, chain, read };
-    recovered.decide(names.unfinished).map(Directory::Log)
+    let (walks, chain) = survey(&source, &files, highest, verify)?;
+    Recovered { writers, source, files, walks, chain }.decide(names.unfinished).map(Directory::Log)
+}
+
+/// Where files are read from, and where that is counted.
+struct Source<'a> {
+    storage: &'a dyn Storage,
+    read: BytesRead<'a>,
 }
 
 /// A directory without any begin.
-fn empty(
-    storage: &dyn Storage,
-    files: &[File],
-    mut dead: Vec<String>,
-    read: &BytesRead<'_>,
-) -> Result<Directory> {
+fn empty(source: &Source<'_>, files: &[File], mut dead: Vec<String>) -> Result<Directory> {
     if let Some(lowest) = files.first() {
         // the first begin is durable before there is any other file
         if files.len() > 1 || lowest.header.index > 1 {
             return Err(lowest.damaged(FIRST_FRAME, Damage::Begin));
         }
         let epochs = Epochs { named: &BTreeSet::new(), least: 1 };
-        match decide::search(storage, lowest, START, lowest.lsn(FIRST_FRAME), epochs, read)? {
+        match decide::search(source, lowest, START, lowest.lsn(FIRST_FRAME), epochs)? {
             Proof::Durable => return Err(lowest.damaged(FIRST_FRAME, Damage::Begin)),
             Proof::None => dead.push(lowest.name.clone()),
         }
@@ -246,32 +248,24 @@ fn empty(
 /// Walks what is to be verified, and finds the chain: of the begins from which
 /// one leads down to its head, the highest decides.
 fn survey(
-    storage: &dyn Storage,
+    source: &Source<'_>,
     files: &[File],
     highest: usize,
     verify: Verify,
-    read: &BytesRead<'_>,
 ) -> Result<(Vec<Option<Walked>>, Chain)> {
     let ends = chain::named_ends(files);
     let mut walks: Vec<Option<Walked>> = files.iter().map(|_| None).collect();
     if verify == Verify::Tail {
-        walk::walk_many(storage, files, &[highest], &ends, &mut walks, read)?;
+        walk::walk_many(source, files, &[highest], &ends, &mut walks)?;
         let proved = walks[highest].as_ref().map_or(0, |walked| walked.end.proof);
-        walk::walk_many(
-            storage,
-            files,
-            &unproved(files, highest, proved),
-            &ends,
-            &mut walks,
-            read,
-        )?;
+        walk::walk_many(source, files, &unproved(files, highest, proved), &ends, &mut walks)?;
         if let Some(chain) = Chains::new(files, &walks).down_from(highest) {
             return Ok((walks, chain));
         }
     }
     // all of it, also where the last segment does not stand on the others
     let begun: Vec<_> = (0..files.len()).filter(|&k| files[k].first.is_some()).collect();
-    walk::walk_many(storage, files, &begun, &ends, &mut walks, read)?;
+    walk::walk_many(source, files, &begun, &ends, &mut walks)?;
     let chains = Chains::new(files, &walks);
     if let Some(chain) = begun.iter().rev().find_map(|&top| chains.down_from(top)) {
         return Ok((walks, chain));
@@ -279,7 +273,7 @@ fn survey(
     let (k, broken) = chains.break_below(highest);
     Err(match broken {
         Broken::Missing(index) => Error::Missing {
-            path: storage.path(&format::file_name(index)),
+            path: source.storage.path(&format::file_name(index)),
             named_by: files[k].path.clone(),
         },
         Broken::NoBegin(to) => files[to].damaged(FIRST_FRAME, Damage::Begin),

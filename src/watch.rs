@@ -217,12 +217,17 @@ impl Watch {
         }
     }
 
+    /// The log as it is now, if there is one.
+    fn found(&self) -> Result<Option<Box<Found>>> {
+        match look::look(&*self.storage, Verify::Tail, &Listener::default())? {
+            Directory::Log(found) => Ok(Some(found)),
+            Directory::Empty { .. } => Ok(None),
+        }
+    }
+
     /// Begins in the file that holds the place to begin at. `false`: there is none yet.
     fn seek(&mut self) -> Result<bool> {
-        let Directory::Log(found) = look::look(&*self.storage, Verify::Tail, &Listener::default())?
-        else {
-            return Ok(false);
-        };
+        let Some(found) = self.found()? else { return Ok(false) };
         let from = self.from.max(found.head);
         let base = |index| found.size.base(index);
         let above = found.links.partition_point(|link| base(link.header.index) <= from.0);
@@ -295,10 +300,7 @@ impl Watch {
     /// Looks at the whole directory for where the log goes on behind the place where reading
     /// stopped.
     fn look(&mut self, stop: Stop) -> Result<bool> {
-        let Directory::Log(found) = look::look(&*self.storage, Verify::Tail, &Listener::default())?
-        else {
-            return Ok(false);
-        };
+        let Some(found) = self.found()? else { return Ok(false) };
         self.note_ends(&found);
         let at = self.at.as_mut().expect("it stopped somewhere");
         let (header, offset) = (at.file.header, at.walk.at().offset);

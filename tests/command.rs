@@ -127,11 +127,21 @@ fn a_sound_log_is_told_to_be_so() {
     assert!(said.starts_with(&first), "{said}");
 }
 
+/// That docs/command.md has every field.
+fn assert_documented(said: &str) {
+    let known = fs::read_to_string("docs/command.md").unwrap();
+    for (end, _) in said.match_indices(r#"":"#) {
+        let field = said[..end].rsplit('"').next().unwrap();
+        assert!(known.contains(&format!("`{field}`")), "{field}");
+    }
+}
+
 /// What a command says with `--json`: its exit code, and the one line on its output.
 fn json(command: &str, directory: &Path) -> (Option<i32>, String) {
     let output = mapwal(&[command, directory.to_str().unwrap(), "--json"]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.lines().count() <= 1, "{said}");
+    assert_documented(&said);
     (output.status.code(), said)
 }
 
@@ -265,6 +275,7 @@ fn a_dump_is_of_the_places_asked_for_and_as_asked_for() {
     assert!(said.contains(" 11 510 7265636f726420313020"), "{said}"); // "record 10 "
     let (code, said) = says("dump", &directory, &["--json", "--from", &from, "--to", &to]);
     assert_eq!((code, said.lines().count()), (SOUND, 2), "{said}");
+    assert_documented(&said);
     let object = format!(r#"{{"lsn":{},"sequence":11,"len":510,"data":"7265"#, lsns[10].as_u64());
     assert!(said.starts_with(&object), "{said}");
 }

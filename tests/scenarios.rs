@@ -944,7 +944,9 @@ fn a_simulated_disk_is_inspected_and_salvaged_as_a_directory_is() {
     append_all(&wal, ["one", "two"]);
     wal.close().unwrap();
     let report = Options::default().inspect_on(&disk).unwrap().unwrap();
-    assert_eq!((report.ended, report.segments[0].records), (Ended::Closed, 2));
+    let only = &report.segments[0];
+    assert_eq!((only.from, only.to, only.records), (report.head, report.tail, 2));
+    assert_eq!(report.ended, Ended::Closed);
     let mut found = Vec::new();
     let salvaged = Options::default().salvage_on(&disk, |_, _, data| found.push(text(data)));
     assert_eq!((salvaged.unwrap().records, found), (2, vec!["one".to_owned(), "two".to_owned()]));

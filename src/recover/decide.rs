@@ -7,13 +7,12 @@ use super::damage_at;
 use super::files::{Contents, File, START_LEN};
 use super::search::{Epochs, Search};
 use super::walk::{self, Walked};
-use super::{Ended, Found, Link, Next, Recovery, SegmentReport, Writers};
+use super::{Ended, Found, Link, Next, Recovery, SegmentReport, Source, Writers};
 use crate::error::{Damage, Error, Result};
 use crate::format::{self, ALIGN, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
 use crate::lsn::Lsn;
-use crate::progress::BytesRead;
 use crate::scan::{Place, START, Stop};
-use crate::storage::{Storage, length, pieces};
+use crate::storage::{length, pieces};
 use crate::trail::Trail;
 
 /// Whether a place is proved to have been durable.
@@ -43,15 +42,14 @@ fn verdict(stop: Stop, proof: Proof) -> Verdict {
 
 /// Whether a frame at or behind `from` proves more than `above` to have been durable.
 pub(super) fn search(
-    storage: &dyn Storage,
+    source: &Source<'_>,
     file: &File,
     from: Place,
     above: u64,
     epochs: Epochs<'_>,
-    read: &BytesRead<'_>,
 ) -> Result<Proof> {
-    let contents = file.contents(storage)?;
-    if is_zero(storage, &contents, from.offset..file.len(), read)? {
+    let contents = file.contents(source.storage)?;
+    if is_zero(source, &contents, from.offset..file.len())? {
         return Ok(Proof::None); // nearly always
     }
     Ok(match Search::new(file.life(), contents.bytes(0)).proof(from, above, epochs) {
@@ -61,18 +59,13 @@ pub(super) fn search(
 }
 
 /// Whether nothing was ever written there. Reads it in.
-fn is_zero(
-    storage: &dyn Storage,
-    contents: &Contents,
-    range: Range<u64>,
-    read: &BytesRead<'_>,
-) -> Result<bool> {
+fn is_zero(source: &Source<'_>, contents: &Contents, range: Range<u64>) -> Result<bool> {
     const PIECE: usize = 4 << 20;
     let pieces: Vec<_> = pieces(range, PIECE).collect();
     let wanted: Vec<_> = (0..pieces.len()).collect();
-    let found = walk::at_once(storage, &wanted, |i| {
+    let found = walk::at_once(source.storage, &wanted, |i| {
         contents.load(pieces[i].clone())?;
-        read.add(length(&pieces[i]) as u64);
+        source.read.add(length(&pieces[i]) as u64);
         let bytes = &contents.bytes(pieces[i].start)[..length(&pieces[i])];
         // many at once, and an end to it
         Ok(bytes.chunks(64).all(|some| some.iter().fold(0, |all, byte| all | byte) == 0))
@@ -83,14 +76,13 @@ fn is_zero(
 /// A directory whose chain is found.
 pub(super) struct Recovered<'a> {
     pub(super) writers: Writers,
-    pub(super) storage: &'a dyn Storage,
+    pub(super) source: Source<'a>,
     /// In index order.
     pub(super) files: Vec<File>,
     /// Of each file, if it was walked: of the chain's top, and of all with a begin
     /// above it.
     pub(super) walks: Vec<Option<Walked>>,
     pub(super) chain: Chain,
-    pub(super) read: BytesRead<'a>,
 }
 
 impl Recovered<'_> {
@@ -117,7 +109,7 @@ impl Recovered<'_> {
         let ended = match verdict(walked.stop, proof) {
             Verdict::Damaged => return Err(self.lost(last, walked, next, witness)),
             Verdict::Torn(damage) => {
-                let contents = file.contents(self.storage)?;
+                let contents = file.contents(self.source.storage)?;
                 contents.load(end.place.offset..end.place.offset + STATE_SIZE)?;
                 let bytes = contents.bytes(end.place.offset);
                 let overwritten = bytes[..bytes.len().min(STATE_SIZE as usize)].to_vec();
@@ -144,7 +136,7 @@ impl Recovered<'_> {
             (..FIRST_FRAME, _) => head.0 == first.begin.predecessor_end,
             (FIRST_FRAME, _) => true,
             (..START_LEN, _) => false, // inside its begin
-            (_, Some(walked)) => walked.is_boundary(self.storage, file, offset)?,
+            (_, Some(walked)) => walked.is_boundary(self.source.storage, file, offset)?,
             (_, None) => true, // not verified: found by those who read from there
         };
         match is_between {
@@ -172,9 +164,9 @@ impl Recovered<'_> {
         let may_hold = |k: &usize| *k == last || !is_closed || self.files[*k].first.is_some();
         let looked_into: Vec<_> =
             (last..self.files.len()).skip(sealed as usize).filter(may_hold).collect();
-        let found = walk::at_once(self.storage, &looked_into, |k| {
+        let found = walk::at_once(self.source.storage, &looked_into, |k| {
             let from = self.walks[k].as_ref().map_or(START, |walked| walked.end.place);
-            search(self.storage, &self.files[k], from, tail, epochs, &self.read)
+            search(&self.source, &self.files[k], from, tail, epochs)
         })?;
         let proof = found.into_iter().find(|&(_, proof)| proof == Proof::Durable);
         Ok(proof.map_or((Proof::None, last), |(k, proof)| (proof, k)))
@@ -182,14 +174,14 @@ impl Recovered<'_> {
 
     /// Whether the log goes on by now where the walk of its last segment stopped.
     fn goes_on(&self, last: usize, walked: &Walked) -> Result<bool> {
-        let again = walk::walk(self.storage, &self.files[last], &[], &self.read)?;
+        let again = walk::walk(&self.source, &self.files[last], &[])?;
         if again.at != walked.at {
             return Ok(true);
         }
         let Stop::Sealed(seal) = again.stop else { return Ok(false) };
         let next = self.files.iter().find(|file| file.header.index == seal.next_index);
         let Some(next) = next.filter(|next| next.first.is_none()) else { return Ok(false) };
-        let next = File::open(self.storage, seal.next_index, &next.name, next.len())?;
+        let next = File::open(self.source.storage, seal.next_index, &next.name, next.len())?;
         Ok(next.first.is_some())
     }
 
@@ -202,7 +194,7 @@ impl Recovered<'_> {
                 Err(above[i].damaged(FIRST_FRAME, Damage::Link))
             }
             Ok(_) => Ok(Next::Spare(seal.next_index)),
-            Err(_) if self.storage.names_are_durable() => Err(self.missing(last, seal)),
+            Err(_) if self.source.storage.names_are_durable() => Err(self.missing(last, seal)),
             Err(_) => Ok(Next::Fresh),
         }
     }
@@ -224,7 +216,7 @@ impl Recovered<'_> {
 
     fn missing(&self, last: usize, seal: Seal) -> Error {
         Error::Missing {
-            path: self.storage.path(&format::file_name(seal.next_index)),
+            path: self.source.storage.path(&format::file_name(seal.next_index)),
             named_by: self.files[last].path.clone(),
         }
     }
@@ -295,7 +287,7 @@ impl Recovered<'_> {
         let report = Recovery {
             ended,
             segments,
-            removed: dead.iter().map(|name| self.storage.path(name)).collect(),
+            removed: dead.iter().map(|name| self.source.storage.path(name)).collect(),
             head,
             tail: Lsn(tail),
             proved,

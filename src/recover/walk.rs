@@ -4,11 +4,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::{panic, thread};
 
+use super::Source;
 use super::files::{File, Reading};
 use crate::error::Result;
 use crate::format::Reason;
 use crate::lsn::Lsn;
-use crate::progress::BytesRead;
 use crate::scan::{Content, Place, START, Stop, Walk};
 use crate::storage::{Region, Storage};
 use crate::sync::{Arc, Mutex, lock};
@@ -80,14 +80,9 @@ impl Walked {
 
 /// Walks a segment from its begin as far as it goes. `named_ends` are the offsets to
 /// remember, growing.
-pub(super) fn walk(
-    storage: &dyn Storage,
-    file: &File,
-    named_ends: &[u64],
-    read: &BytesRead<'_>,
-) -> Result<Walked> {
-    let contents = file.contents(storage)?;
-    let mut reading = Reading::new(&contents, START).counted_by(read);
+pub(super) fn walk(source: &Source<'_>, file: &File, named_ends: &[u64]) -> Result<Walked> {
+    let contents = file.contents(source.storage)?;
+    let mut reading = Reading::new(&contents, START).counted_by(&source.read);
     let mut walk = Walk::new(file.life(), START, 0);
     // what the frames said so far, and the same at the last boundary
     let mut said = Reached { place: START, epoch: 0, head: Lsn(0), proof: 0, closed: false };
@@ -169,16 +164,15 @@ const KEPT: usize = 32;
 
 /// Walks the files `wanted` that were not walked yet.
 pub(super) fn walk_many(
-    storage: &dyn Storage,
+    source: &Source<'_>,
     files: &[File],
     wanted: &[usize],
     named_ends: &[Vec<u64>],
     walks: &mut [Option<Walked>],
-    read: &BytesRead<'_>,
 ) -> Result<()> {
     let wanted: Vec<_> = wanted.iter().copied().filter(|&k| walks[k].is_none()).collect();
-    let walked = at_once(storage, &wanted, |k| {
-        let mut walked = walk(storage, &files[k], &named_ends[k], read)?;
+    let walked = at_once(source.storage, &wanted, |k| {
+        let mut walked = walk(source, &files[k], &named_ends[k])?;
         walked.region.take_if(|_| k + KEPT < files.len());
         Ok(walked)
     })?;

@@ -6,7 +6,8 @@
 //! after power cuts; and the log takes records again, at once or when it was opened anew
 //! as it said.
 //!
-//! `MAPWAL_SCENARIO` picks those scenarios whose name has it in it.
+//! `MAPWAL_SCENARIO` picks those scenarios whose name has it in it; `MAPWAL_THREADS` is how many
+//! threads work on them, if not as many as there are processors.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -53,12 +54,12 @@ fn add(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
 }
 
-/// Does all of `work` on all processors, and panics for the first that goes wrong.
-fn on_all_processors<W: Send>(work: Vec<W>, done: impl Fn(W) -> Result<(), String> + Sync) {
+/// Does all of `work` on so many threads, and panics for the first that goes wrong.
+fn on_threads<W: Send>(work: Vec<W>, done: impl Fn(W) -> Result<(), String> + Sync) {
     let work = Mutex::new(VecDeque::from(work));
     let next = || work.lock().expect("no panic").pop_front();
     thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(2, |n| n.get().max(2)) {
+        for _ in 0..threads() {
             scope.spawn(|| {
                 while let Some(item) = next() {
                     if let Err(wrong) = done(item) {
@@ -69,6 +70,13 @@ fn on_all_processors<W: Send>(work: Vec<W>, done: impl Fn(W) -> Result<(), Strin
             });
         }
     });
+}
+
+fn threads() -> usize {
+    match std::env::var("MAPWAL_THREADS") {
+        Ok(threads) => threads.parse().expect("a number"),
+        Err(_) => thread::available_parallelism().map_or(2, |n| n.get().max(2)),
+    }
 }
 
 /// What `run` says, within a time in which it ends unless it hangs.
@@ -91,7 +99,7 @@ fn every_call_may_fail_and_what_was_promised_is_there_and_goes_on() {
         [("once", Fault::Once), ("for good", Fault::Kind), ("a lost device", Fault::Lost)];
     let count = Arc::new(Count::default());
     let all = scenarios().into_iter().flat_map(|it| FAULTS.map(|fault| (it, fault)));
-    on_all_processors(all.collect(), |(scenario, (how, fault))| {
+    on_threads(all.collect(), |(scenario, (how, fault))| {
         let mut without = 0;
         let mut failed = 0;
         for call in 0.. {
@@ -187,7 +195,7 @@ fn openings_are_cut_short_at_every_call_and_nothing_is_lost() {
     let count = Arc::new(Count::default());
     let lost_at =
         |scenario: &'static Scenario| (0..).step_by(LOST_EVERY).map(move |call| (scenario, call));
-    on_all_processors(scenarios(), |scenario| {
+    on_threads(scenarios(), |scenario| {
         for (scenario, call) in lost_at(scenario) {
             let counted = count.clone();
             let run = watched(move || lose(scenario, call, &counted));
