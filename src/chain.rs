@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::format::{BEGIN_SIZE, FIRST_FRAME};
 use crate::lsn::Lsn;
 use crate::scan::Place;
 use crate::segment::Segment;
@@ -122,13 +121,9 @@ impl Chain {
         Ok(self.live.get(i + 1))
     }
 
-    /// The first live segment, if the first record of the log is there and has this number,
-    /// or will have it.
+    /// The first live segment, if its first record has this number, or will have it.
     pub(crate) fn first_if_it_begins_with(&self, sequence: u64) -> Option<&Arc<Segment>> {
-        let is_begin = |first: &&Arc<Segment>| {
-            first.id.first_sequence == sequence && self.head <= first.lsn(FIRST_FRAME + BEGIN_SIZE)
-        };
-        self.live.front().filter(is_begin)
+        self.live.front().filter(|first| first.id.first_sequence == sequence)
     }
 
     /// The live segment before `segment`, if records of it are not given up.

@@ -264,8 +264,8 @@ impl Log {
                 let end = segment.published(read.map())?.at.ordinal;
                 let next = segment.id.first_sequence + u64::from(end);
                 match self.view_next(|chain| Ok(chain.first_if_it_begins_with(next)))? {
-                    None => Err(truncated),
-                    first => Ok(first),
+                    Some(first) if self.is_whole(&first)? => Ok(Some(first)),
+                    _ => Err(truncated),
                 }
             }
             view => view,
@@ -275,6 +275,12 @@ impl Log {
             return Err(Error::CutAway { lsn: segment.lsn(at.offset) });
         }
         behind
+    }
+
+    /// Whether the head is not above the first record of a segment, which may be to come.
+    fn is_whole(&self, view: &View) -> Result<bool> {
+        let first = view.find_ordinal(self.position(view, FIRST_FRAME)?, 0)?;
+        Ok(first.is_none_or(|offset| self.head() <= view.segment.lsn(offset)))
     }
 
     /// What comes before a segment; `None` where the log begins by now.

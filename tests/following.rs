@@ -226,6 +226,27 @@ fn a_follower_is_told_when_what_it_would_read_was_truncated() {
 }
 
 #[test]
+fn a_follower_that_missed_nothing_goes_on_where_the_log_begins_by_now() {
+    // how many records behind the one that was read are given up with it
+    for missed in 0..3 {
+        let wal = small().in_memory().unwrap();
+        let lsns = append_all(&wal, ["given up", "read"]);
+        let mut follower = wal.follow(lsns[1]).unwrap();
+        assert_eq!(follower.wait(LONG).unwrap().data(), b"read");
+        wal.rotate().unwrap();
+        wal.truncate_before(lsns[1]).unwrap(); // a frame before the first record
+        let lsns = append_all(&wal, ["next", "behind", "last"]);
+        wal.truncate_before(lsns[missed]).unwrap();
+        match follower.wait(LONG).map(|record| text(record.data())) {
+            Ok(next) => assert_eq!((missed, next.as_str()), (0, "next")),
+            Err(error) => {
+                assert!(missed > 0 && matches!(error, Error::Truncated { .. }), "{error:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_follower_is_told_when_what_it_has_read_was_cut_away() {
     for rolls in [false, true] {
         let wal = small().in_memory().unwrap();
