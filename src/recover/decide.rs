@@ -6,10 +6,10 @@ use super::chain::Chain;
 use super::damage_at;
 use super::files::{Contents, File, START_LEN};
 use super::search::{Epochs, Search};
-use super::walk::{self, Walked};
+use super::walk::{self, Reached, Walked};
 use super::{Ended, Found, Link, Next, Recovery, SegmentReport, Source, Writers};
 use crate::error::{Damage, Error, Result};
-use crate::format::{self, ALIGN, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
+use crate::format::{self, ALIGN, Begin, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
 use crate::lsn::Lsn;
 use crate::scan::{Place, START, Stop};
 use crate::storage::{length, pieces};
@@ -128,12 +128,11 @@ impl Recovered<'_> {
     fn check_head(&self) -> Result<()> {
         let (k, _) = self.chain.links[0];
         let (file, head) = (&self.files[k], self.chain.head);
-        let first = file.first.expect("a segment of a chain has a begin");
         let offset = head.0.saturating_sub(file.lsn(0));
         let is_between = match (offset, &self.walks[k]) {
             _ if head.0 % ALIGN != 0 => false,
             // where what comes before ends, as its begin says
-            (..FIRST_FRAME, _) => head.0 == first.begin.predecessor_end,
+            (..FIRST_FRAME, _) => head.0 == self.begin(k).predecessor_end,
             (FIRST_FRAME, _) => true,
             (..START_LEN, _) => false, // inside its begin
             (_, Some(walked)) => walked.is_boundary(self.source.storage, file, offset)?,
@@ -257,32 +256,8 @@ impl Recovered<'_> {
         let proved = Lsn(proofs.max().unwrap_or(0).clamp(first_lsn, tail));
         // where the head is the end of what came before, it is where this begins
         let head = Lsn(self.chain.head.0.max(first_lsn));
-        let mut links = Vec::new();
-        let mut segments = Vec::new();
-        for &(k, end) in &self.chain.links {
-            let file = &self.files[k];
-            let first = file.first.expect("a segment of a chain has a begin");
-            // of so many, the newest: whoever recovers reads what there is
-            let walked = self.walks[k].as_ref().filter(|walked| walked.region.is_some());
-            links.push(Link {
-                header: file.header,
-                first_sequence: first.begin.first_sequence,
-                last_epoch: end.epoch,
-                end: end.place,
-                region: walked.and_then(|walked| walked.region.clone()),
-                trail: walked
-                    .map_or_else(Trail::new, |walked| walked.trail.clone().until(end.place)),
-            });
-            segments.push(SegmentReport {
-                path: file.path.clone(),
-                first_sequence: first.begin.first_sequence,
-                records: end.place.ordinal.into(),
-                bytes: end.place.offset,
-                from: Lsn(file.lsn(FIRST_FRAME)),
-                to: Lsn(file.lsn(end.place.offset)),
-                verified: self.walks[k].is_some(),
-            });
-        }
+        let links = self.chain.links.iter().map(|&(k, end)| self.link(k, end)).collect();
+        let segments = self.chain.links.iter().map(|&(k, end)| self.segment(k, end)).collect();
         let epoch = self.highest_epoch()?;
         let report = Recovery {
             ended,
@@ -296,6 +271,39 @@ impl Recovered<'_> {
         let next_index = self.files.iter().map(File::last_index).max().unwrap_or(0) + 1;
         let (size, uuid) = (oldest.size, oldest.header.uuid);
         Ok(Found { size, uuid, links, next, head, proved, epoch, spares, dead, next_index, report })
+    }
+
+    fn begin(&self, k: usize) -> Begin {
+        self.files[k].first.expect("a segment of a chain has a begin").begin
+    }
+
+    /// The file `k`, which ends at `end`, for those who go on with the log.
+    fn link(&self, k: usize, end: Reached) -> Link {
+        let file = &self.files[k];
+        // of so many, the newest: whoever recovers reads what there is
+        let kept = self.walks[k].as_ref().filter(|walked| walked.region.is_some());
+        Link {
+            header: file.header,
+            first_sequence: self.begin(k).first_sequence,
+            last_epoch: end.epoch,
+            end: end.place,
+            region: kept.and_then(|walked| walked.region.clone()),
+            trail: kept.map_or_else(Trail::new, |walked| walked.trail.clone().until(end.place)),
+        }
+    }
+
+    /// The same, for those who want to know.
+    fn segment(&self, k: usize, end: Reached) -> SegmentReport {
+        let file = &self.files[k];
+        SegmentReport {
+            path: file.path.clone(),
+            first_sequence: self.begin(k).first_sequence,
+            records: end.place.ordinal.into(),
+            bytes: end.place.offset,
+            from: Lsn(file.lsn(FIRST_FRAME)),
+            to: Lsn(file.lsn(end.place.offset)),
+            verified: self.walks[k].is_some(),
+        }
     }
 
     /// The highest epoch that an intact state names, in any file.
