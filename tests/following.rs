@@ -2,8 +2,9 @@
 
 mod common;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -22,12 +23,15 @@ fn asleep(mut follower: Follower, wake: impl FnOnce()) -> Result<String> {
     let (tells, told) = mpsc::channel();
     let (begins, begun) = mpsc::channel();
     thread::spawn(move || {
-        begins.send(()).unwrap();
+        begins.send(fs::read_link("/proc/thread-self").unwrap_or_default()).unwrap();
         let got = follower.wait(Duration::MAX).map(|record| text(record.data()));
         tells.send(got).unwrap();
     });
-    begun.recv().unwrap();
-    thread::sleep(Duration::from_millis(100)); // it falls asleep
+    let state = Path::new("/proc").join(begun.recv().unwrap()).join("stat");
+    let sleeps = |stat: String| stat.rsplit_once(')').unwrap().1.starts_with(" S");
+    while !fs::read_to_string(&state).map_or(true, sleeps) {
+        thread::yield_now();
+    }
     wake();
     told.recv_timeout(Duration::from_secs(20)).expect("it sleeps on")
 }
