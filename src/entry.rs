@@ -8,7 +8,9 @@ use crate::log::Log;
 use crate::look;
 use crate::lsn::Lsn;
 use crate::options::Options;
-use crate::recover::{Recovery, Writers, recover_while};
+#[cfg(feature = "sim")]
+use crate::recover;
+use crate::recover::Recovery;
 use crate::salvage::{self, Flow, Salvaged};
 #[cfg(feature = "sim")]
 use crate::storage::Disk;
@@ -83,7 +85,8 @@ impl Options {
     /// As [`open_on`](Self::open_on), but never [`Error::Locked`].
     #[cfg(feature = "sim")]
     pub fn inspect_on(self, disk: &Disk) -> Result<Option<Recovery>> {
-        let found = recover_while(Writers::None, disk, self.verify, &self.listener)?;
+        let nobody = recover::Writers::None;
+        let found = recover::recover_while(nobody, disk, self.verify, &self.listener)?;
         Ok(found.report())
     }
 

@@ -52,25 +52,25 @@ impl Log {
         let _guard = self.guard_against_panic();
         lead.begin();
         let before = self.commit.durable();
-        // Segments below the head need no flush, where this one makes the head durable.
-        let (first, named) = {
-            let chain = lock(&self.chain);
-            (chain.first_needed(), chain.head_named)
-        };
-        let from_head = match first > from {
-            true => self.flush_segments(lead, first..until, named),
-            false => Ok(false),
-        };
-        let flushed = match from_head {
-            Ok(false) => self.flush_segments(lead, from..until, 0),
-            done => done,
-        };
+        let flushed = self.flush_needed(lead, from, until);
         // also where something wrong was met behind what was flushed
         if self.commit.durable() > before {
             lock(&self.chain).loosen_old(self.commit.durable());
             self.waiters.durable_moved();
         }
-        flushed.map(drop)
+        flushed
+    }
+
+    /// The same, but for segments below the head, where this makes the head durable.
+    fn flush_needed(&self, lead: &Lead<'_>, from: u64, until: u64) -> Result<()> {
+        let (first, named) = {
+            let chain = lock(&self.chain);
+            (chain.first_needed(), chain.head_named)
+        };
+        if first <= from || !self.flush_segments(lead, first..until, named)? {
+            self.flush_segments(lead, from..until, 0)?;
+        }
+        Ok(())
     }
 
     /// Flushes what is published in a range, and moves the mark, but not to below

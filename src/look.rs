@@ -34,7 +34,7 @@ pub(crate) fn look(
     for _ in 0..LOOKS {
         let found = recover::recover_while(Writers::Perhaps, storage, verify, listener);
         let wrong = what_is_wrong(&found);
-        if wrong.is_none() || wrong == before {
+        if wrong.is_none() || wrong == before && !is_recycled(&found) {
             return found;
         }
         before = wrong;
@@ -57,6 +57,12 @@ fn what_is_wrong(found: &Result<Directory>) -> Option<String> {
     }
 }
 
+/// Whether it came by a file that is just being recycled: that takes the writer as long as its
+/// disk takes to flush, and ends.
+fn is_recycled(found: &Result<Directory>) -> bool {
+    matches!(found, Err(Error::Io { source, .. }) if source.kind() == ErrorKind::WouldBlock)
+}
+
 #[cfg(test)]
 mod tests {
     use std::any::Any;
@@ -64,6 +70,7 @@ mod tests {
     use std::io;
     use std::path::PathBuf;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
     use crate::error::Damage;
@@ -76,6 +83,8 @@ mod tests {
     struct Restless<'a> {
         inner: crate::storage::Directory,
         before_open: &'a (dyn Fn(&str) + Sync),
+        /// So many more files are being recycled when they are opened.
+        recycled: AtomicU32,
         listed: Mutex<Vec<Box<dyn FnOnce() + Send + 'a>>>,
     }
 
@@ -106,7 +115,11 @@ mod tests {
         fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn Region>> {
             assert_ne!(access, Access::Write);
             (self.before_open)(name);
-            self.inner.open(name, access)
+            let less = |recycled: u32| recycled.checked_sub(1);
+            match self.recycled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+                Ok(_) => Err(ErrorKind::WouldBlock.into()),
+                Err(_) => self.inner.open(name, access),
+            }
         }
         fn rename(&self, _: &str, _: &str) -> io::Result<()> {
             panic!("looking changes nothing")
@@ -143,7 +156,8 @@ mod tests {
             listed: Vec<Box<dyn FnOnce() + Send + 'a>>,
         ) -> Restless<'a> {
             let inner = crate::storage::Directory::new(&self.path, FlushMethod::Range);
-            Restless { inner, before_open, listed: Mutex::new(listed) }
+            let (recycled, listed) = (AtomicU32::new(0), Mutex::new(listed));
+            Restless { inner, before_open, recycled, listed }
         }
     }
 
@@ -187,6 +201,17 @@ mod tests {
         let goes = || std::fs::rename(&there, &away).unwrap();
         let storage = log.restless(&|_| {}, vec![Box::new(goes)]);
         assert_eq!(ended(look(&storage, Verify::All, &Listener::default())), Ended::Unclosed);
+    }
+
+    #[test]
+    fn a_file_that_is_being_recycled_is_waited_for() {
+        let log = Log::new("recycled");
+        let storage = log.restless(&|_| {}, Vec::new());
+        storage.recycled.store(5, Ordering::Relaxed);
+        assert_eq!(ended(look(&storage, Verify::All, &Listener::default())), Ended::Unclosed);
+        storage.recycled.store(u32::MAX, Ordering::Relaxed);
+        let found = look(&storage, Verify::All, &Listener::default());
+        assert!(matches!(found, Err(Error::Io { .. })), "{found:?}");
     }
 
     #[test]

@@ -9,25 +9,27 @@ use crate::sync::{Arc, Mutex, lock};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Progress {
-    /// The bytes that were read so far.
+    /// The bytes that were read so far; at most `total`.
     pub read: u64,
-    /// The bytes that all files of the log have: no more than those are read.
+    /// The bytes of all segment files, also of those kept ready. Not all need be read.
     pub total: u64,
 }
 
-/// Who wants to know, if anybody.
+/// Who wants to know; by default nobody.
 #[derive(Clone, Default)]
-pub(crate) struct Listener(Option<Arc<dyn Fn(Progress) + Send + Sync>>);
+pub(crate) struct Listener(Option<Arc<Mutex<Told>>>);
+
+type Told = dyn FnMut(Progress) + Send;
 
 impl Listener {
-    pub(crate) fn new(listener: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        Listener(Some(Arc::new(listener)))
+    pub(crate) fn new(listener: impl FnMut(Progress) + Send + 'static) -> Self {
+        Listener(Some(Arc::new(Mutex::new(listener))))
     }
 }
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_ref().map(|_| ()).fmt(f)
+        f.write_str(if self.0.is_some() { "Some(..)" } else { "None" })
     }
 }
 
@@ -50,6 +52,6 @@ impl<'a> BytesRead<'a> {
         let mut read = lock(&self.bytes);
         // what lies about a place where a walk ended is read once more
         *read = self.total.min(read.saturating_add(bytes));
-        listener(Progress { read: *read, total: self.total });
+        lock(listener)(Progress { read: *read, total: self.total });
     }
 }

@@ -131,7 +131,8 @@ pub struct Recovery {
     pub removed: Vec<PathBuf>,
     /// The head: records below are given up.
     pub head: Lsn,
-    /// The tail: where the next record goes, or further on.
+    /// The tail: the next record goes there, or further on. After opening it is behind the frame
+    /// with which that began its epoch.
     pub tail: Lsn,
     /// Everything below had been durable, as the log itself could prove.
     pub proved: Lsn,

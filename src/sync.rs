@@ -19,7 +19,7 @@ pub(crate) use std::sync::Arc; // loom's makes no `Arc<dyn Region>`
 /// Locks, whatever a panicking holder left: every critical section of this
 /// crate leaves its data consistent at each step, and a panic inside becomes
 /// the log's sticky error.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

@@ -162,7 +162,7 @@ fn the_report_on_a_sound_log_is_one_json_object() {
         assert_eq!(said.matches(r#""first_sequence":"#).count(), report.segments.len(), "{said}");
         let last = report.segments.last().unwrap();
         let last = format!(
-            r#"{{"index":{},"path":"{}","first_sequence":{},"records":{},"bytes":{},"from":{},"to":{tail}}}],"removed":[]}}"#,
+            r#"{{"index":{},"path":"{}","first_sequence":{},"records":{},"bytes":{},"from_lsn":{},"to_lsn":{tail}}}],"removed":[]}}"#,
             lsns[299].as_u64() / SEGMENT,
             last.path.display(),
             last.first_sequence,
@@ -193,10 +193,10 @@ fn the_report_on_a_broken_log_is_one_json_object() {
     let bytes: usize = (0..300).filter(|&i| i != 40).map(|i| record(i).len()).sum();
     let (first, last) = (lsns[0].as_u64(), lsns[299].as_u64());
     let intact = format!(
-        r#","intact":{{"records":299,"bytes":{bytes},"first":{first},"last":{last}}},"left_out":["#
+        r#","intact":{{"records":299,"bytes":{bytes},"first_lsn":{first},"last_lsn":{last}}},"left_out":["#
     );
     assert!(said.contains(&intact), "{said}");
-    let left_out = format!(r#"[{{"path":"{path}","from":{at},"to":"#);
+    let left_out = format!(r#"[{{"path":"{path}","from_byte":{at},"to_byte":"#);
     assert!(said.contains(&left_out), "{said}");
     assert!(said.ends_with("\"}],\"more_left_out\":0}\n"), "{said}");
 
@@ -340,6 +340,10 @@ fn a_segment_that_is_gone_is_missed_by_every_command() {
             assert_eq!(code, DAMAGE, "{command} without {i}: {said}");
             assert!(said.contains(&format!("{name} is missing")), "{command} without {i}: {said}");
         }
+        let (code, said) = json("inspect", &directory);
+        assert_eq!(code, Some(DAMAGE));
+        let is_left_out = said.contains(&format!(r#"{name}","from_byte":null,"to_byte":null,"#));
+        assert!(is_left_out, "without {i}: {said}");
         fs::write(directory.join(name), kept).unwrap();
     }
     assert_eq!(says("dump", &directory, &[]).0, SOUND);

@@ -12,7 +12,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::{self, ALIGN, Begin, FIRST_FRAME, SEAL_SIZE, STATE_SIZE, Seal, SegmentHeader};
 use crate::lsn::Lsn;
 use crate::scan::{Place, START, Stop};
-use crate::storage::{length, pieces};
+use crate::storage::{Storage, length, pieces};
 use crate::trail::Trail;
 
 /// Whether a place is proved to have been durable.
@@ -48,8 +48,8 @@ pub(super) fn search(
     above: u64,
     epochs: Epochs<'_>,
 ) -> Result<Proof> {
-    let contents = file.contents(source.storage)?;
-    if is_zero(source, &contents, from.offset..file.len())? {
+    let contents = file.contents(source.storage)?.counted(&source.read);
+    if is_zero(source.storage, &contents, from.offset..file.len())? {
         return Ok(Proof::None); // nearly always
     }
     Ok(match Search::new(file.life(), contents.bytes(0)).proof(from, above, epochs) {
@@ -59,13 +59,12 @@ pub(super) fn search(
 }
 
 /// Whether nothing was ever written there. Reads it in.
-fn is_zero(source: &Source<'_>, contents: &Contents, range: Range<u64>) -> Result<bool> {
+fn is_zero(storage: &dyn Storage, contents: &Contents<'_>, range: Range<u64>) -> Result<bool> {
     const PIECE: usize = 4 << 20;
     let pieces: Vec<_> = pieces(range, PIECE).collect();
     let wanted: Vec<_> = (0..pieces.len()).collect();
-    let found = walk::at_once(source.storage, &wanted, |i| {
+    let found = walk::at_once(storage, &wanted, |i| {
         contents.load(pieces[i].clone())?;
-        source.read.add(length(&pieces[i]) as u64);
         let bytes = &contents.bytes(pieces[i].start)[..length(&pieces[i])];
         // many at once, and an end to it
         Ok(bytes.chunks(64).all(|some| some.iter().fold(0, |all, byte| all | byte) == 0))

@@ -62,9 +62,11 @@ pub(crate) struct File {
 
 /// A file's bytes, mapped. Few are kept: there may be more files than may be open.
 #[derive(Debug)]
-pub(crate) struct Contents {
+pub(crate) struct Contents<'a> {
     path: PathBuf,
     pub(crate) region: Arc<dyn Region>,
+    /// Where what is read in is counted, if it is.
+    read: Option<&'a BytesRead<'a>>,
 }
 
 /// An intact first frame.
@@ -101,7 +103,7 @@ impl File {
     }
 
     /// A file's bytes, of which [`START_LEN`] are loaded, or all there are.
-    fn start(storage: &dyn Storage, name: &str, len: u64) -> Result<Contents> {
+    fn start(storage: &dyn Storage, name: &str, len: u64) -> Result<Contents<'static>> {
         if len < FIRST_FRAME {
             let path = storage.path(name);
             return Err(Error::Damaged { path, at: 0, damage: Damage::FileLength });
@@ -200,13 +202,13 @@ impl File {
         u64::from(self.header.slots) * self.size.bytes()
     }
 
-    pub(crate) fn contents(&self, storage: &dyn Storage) -> Result<Contents> {
+    pub(crate) fn contents<'a>(&self, storage: &dyn Storage) -> Result<Contents<'a>> {
         Contents::open(storage, &self.name, self.len)
     }
 
     /// The same in a mapping that was kept.
-    pub(crate) fn contents_in(&self, region: Arc<dyn Region>) -> Contents {
-        Contents { path: self.path.clone(), region }
+    pub(crate) fn contents_in<'a>(&self, region: Arc<dyn Region>) -> Contents<'a> {
+        Contents { path: self.path.clone(), region, read: None }
     }
 
     pub(crate) fn damaged(&self, at: u64, damage: Damage) -> Error {
@@ -214,14 +216,19 @@ impl File {
     }
 }
 
-impl Contents {
+impl<'a> Contents<'a> {
     fn open(storage: &dyn Storage, name: &str, len: u64) -> Result<Self> {
         let path = storage.path(name);
         let region = storage.open(name, Access::Read).map_err(|e| Error::io("open", &path, e))?;
         if region.map().len() != len {
             return Err(Error::Damaged { path, at: 0, damage: Damage::FileLength });
         }
-        Ok(Contents { path, region: region.into() })
+        Ok(Contents { path, region: region.into(), read: None })
+    }
+
+    /// The same, and what is read in from now on is counted.
+    pub(crate) fn counted(self, read: &'a BytesRead<'a>) -> Self {
+        Contents { read: Some(read), ..self }
     }
 
     fn len(&self) -> u64 {
@@ -235,6 +242,9 @@ impl Contents {
         while at < end {
             let next = end.min(at + STEP);
             self.region.load(at..next).map_err(|e| Error::io("read", &self.path, e))?;
+            if let Some(read) = self.read {
+                read.add(next - at);
+            }
             at = next;
         }
         Ok(())
@@ -263,19 +273,13 @@ pub(crate) fn fits(below: &[File], file: &File) -> Result<()> {
 
 /// Reads a file in, from a place on, as far as a walk needs it.
 pub(crate) struct Reading<'a> {
-    contents: &'a Contents,
+    contents: &'a Contents<'a>,
     loaded: u64,
-    /// Where what is read is counted, if it is.
-    read: Option<&'a BytesRead<'a>>,
 }
 
 impl<'a> Reading<'a> {
-    pub(crate) fn new(contents: &'a Contents, from: Place) -> Self {
-        Reading { contents, loaded: from.offset, read: None }
-    }
-
-    pub(crate) fn counted_by(self, read: &'a BytesRead<'a>) -> Self {
-        Reading { read: Some(read), ..self }
+    pub(crate) fn new(contents: &'a Contents<'a>, from: Place) -> Self {
+        Reading { contents, loaded: from.offset }
     }
 
     /// The bytes from `offset` on, of which the frame there is loaded.
@@ -295,14 +299,11 @@ impl<'a> Reading<'a> {
     }
 
     fn load(&mut self, end: u64) -> Result<()> {
-        let len = self.contents.len();
-        while self.loaded < end.min(len) {
-            let next = (self.loaded + 1).next_multiple_of(STEP).min(len);
-            self.contents.load(self.loaded..next)?;
-            if let Some(read) = self.read {
-                read.add(next - self.loaded);
-            }
-            self.loaded = next;
+        let end = end.min(self.contents.len());
+        if end > self.loaded {
+            let end = end.next_multiple_of(STEP);
+            self.contents.load(self.loaded..end)?;
+            self.loaded = end.min(self.contents.len());
         }
         Ok(())
     }

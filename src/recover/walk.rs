@@ -81,8 +81,8 @@ impl Walked {
 /// Walks a segment from its begin as far as it goes. `named_ends` are the offsets to
 /// remember, growing.
 pub(super) fn walk(source: &Source<'_>, file: &File, named_ends: &[u64]) -> Result<Walked> {
-    let contents = file.contents(source.storage)?;
-    let mut reading = Reading::new(&contents, START).counted_by(&source.read);
+    let contents = file.contents(source.storage)?.counted(&source.read);
+    let mut reading = Reading::new(&contents, START);
     let mut walk = Walk::new(file.life(), START, 0);
     // what the frames said so far, and the same at the last boundary
     let mut said = Reached { place: START, epoch: 0, head: Lsn(0), proof: 0, closed: false };

@@ -10,9 +10,11 @@ use crate::lsn::Lsn;
 use crate::recover::files::{Contents, File};
 use crate::recover::search::{Epochs, Hit, Search};
 use crate::scan::{Content, Frame, Place, START, Stop, Walk};
+use crate::storage::pieces;
 
-/// What bad media takes at a time.
-const PAGE: u64 = 4096;
+/// What is read in at a time; and what bad media takes.
+const PART: usize = 1 << 20;
+const PAGE: usize = 4096;
 
 /// How often the size of a file may be checksummed in vain: some hundred frames of which each says
 /// that it is as long as a quarter of the file. What is more was made to be salvaged for ever.
@@ -53,16 +55,22 @@ impl Salvage<'_> {
     }
 
     /// The parts of a file that can be read, up to `end`.
-    fn readable(&mut self, file: &File, contents: &Contents, end: u64) -> Vec<Range<u64>> {
+    fn readable(&mut self, file: &File, contents: &Contents<'_>, end: u64) -> Vec<Range<u64>> {
         let mut windows: Vec<Range<u64>> = Vec::new();
-        for at in (0..end).step_by(PAGE as usize) {
-            let page = at..(at + PAGE).min(end);
-            match contents.load(page.clone()) {
-                Ok(()) => match windows.last_mut() {
-                    Some(window) if window.end == page.start => window.end = page.end,
-                    _ => windows.push(page),
-                },
-                Err(cause) => self.skip(file.path.clone(), page, cause),
+        let mut add = |part: Range<u64>| match windows.last_mut() {
+            Some(window) if window.end == part.start => window.end = part.end,
+            _ => windows.push(part),
+        };
+        for part in pieces(0..end, PART) {
+            if contents.load(part.clone()).is_ok() {
+                add(part);
+                continue;
+            }
+            for page in pieces(part, PAGE) {
+                match contents.load(page.clone()) {
+                    Ok(()) => add(page),
+                    Err(cause) => self.skip(file.path.clone(), page, cause),
+                }
             }
         }
         windows

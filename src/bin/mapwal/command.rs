@@ -28,6 +28,7 @@ mapwal dump DIR [OPTION...]        the records: place, number, length, and what 
 mapwal salvage DIR NEW [OPTION]    what is intact, into a new log, which gives it new places and numbers; batches that
                                    are whole, as single records
     --segment-size BYTES           of the new log
+mapwal --version
 
 DIR is only read, without a lock, and no writer is kept waiting. While a program writes the log, inspect and verify
 say how it was at a moment, and look again before they call anything wrong; dump and salvage are for one that nobody
@@ -121,10 +122,16 @@ fn run(arguments: &[OsString]) -> Result<Found> {
         ["salvage", _, _, "--segment-size", bytes] => {
             salvage(path(1), path(2), Some(number(bytes)?))
         }
-        ["inspect" | "verify" | "salvage", ..] => {
-            Err(Failed::Usage(format!("{} needs other arguments", words[0])))
+        ["inspect" | "verify" | "dump"] => {
+            Err(Failed::Usage(format!("{} needs a directory", words[0])))
         }
-        ["dump"] => Err(Failed::Usage("dump needs a directory".into())),
+        ["salvage"] | ["salvage", _] => Err(Failed::Usage("salvage needs two directories".into())),
+        ["inspect" | "verify", _, "--json", other, ..]
+        | ["inspect" | "verify", _, other, ..]
+        | ["salvage", _, _, "--segment-size", _, other, ..]
+        | ["salvage", _, _, other, ..] => {
+            Err(Failed::Usage(format!("{} does not take {other} there", words[0])))
+        }
         [other, ..] => Err(Failed::Usage(format!("there is no command {other}"))),
         [] => Err(Failed::Usage("there is no command".into())),
     }
@@ -251,12 +258,12 @@ fn dump(directory: &Path, options: &Dump) -> Result<Found> {
     see_to_a_log(directory)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
-    let mut progress = Progress::new("read".into());
+    let mut meter = Meter::new("read".into());
     if io::stdout().is_terminal() {
-        progress.done = None; // it would stand among the records
+        meter.done = None; // it would stand among the records
     }
     let salvaged = Options::new().salvage(directory, |lsn, sequence, data| {
-        progress.add(data.len());
+        meter.add(data.len());
         let wanted = lsn >= options.from && options.to.is_none_or(|to| lsn < to);
         if wanted {
             written = writeln!(out, "{}", options.line(lsn, sequence, data));
@@ -339,11 +346,11 @@ fn salvage(directory: &Path, new: &Path, segment_size: Option<u64>) -> Result<Fo
         None => options,
     };
     let wal = options.open(new)?;
-    let mut progress = Progress::new(format!("into {}", new.display()));
+    let mut meter = Meter::new(format!("into {}", new.display()));
     let mut appended = Ok(());
     let salvaged = Options::new().salvage(directory, |_, _, data| {
         appended = wal.append(data).map(drop);
-        progress.add(data.len());
+        meter.add(data.len());
         if appended.is_ok() { Continue(()) } else { Break(()) }
     })?;
     appended?;
@@ -357,26 +364,26 @@ fn see_to_a_log(directory: &Path) -> Result<()> {
     std::fs::read_dir(directory).map_err(|error| Failed::Source(directory.to_owned(), error))?;
     let first = Options::new().salvage(directory, |_, _, _| Break(()))?;
     let is_nothing = first.records == 0 && first.skipped.is_empty();
-    match Options::new().verify(Verify::Tail).inspect(directory) {
-        Ok(None) if is_nothing => Err(Failed::NoLog(directory.to_owned())),
+    match is_nothing.then(|| Options::new().verify(Verify::Tail).inspect(directory)) {
+        Some(Ok(None)) => Err(Failed::NoLog(directory.to_owned())),
         _ => Ok(()),
     }
 }
 
 /// Says on a terminal how far long work has come.
-pub(super) struct Progress {
+pub(super) struct Meter {
     /// What is done with the bytes, if it is said.
     done: Option<String>,
     pub(super) bytes: u64,
     told: u64,
 }
 
-impl Progress {
+impl Meter {
     const EVERY: u64 = 256 << 20;
 
     pub(super) fn new(done: String) -> Self {
         let done = io::stderr().is_terminal().then_some(done);
-        Progress { done, bytes: 0, told: 0 }
+        Meter { done, bytes: 0, told: 0 }
     }
 
     pub(super) fn add(&mut self, bytes: usize) {

@@ -2,11 +2,10 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Mutex;
 
 use mapwal::{Ended, Error, Lsn, Options, Recovery, Salvaged, SegmentReport, Skipped};
 
-use crate::command::{Failed, Found, Progress, Result, damage, left_out, reason, say};
+use crate::command::{Failed, Found, Meter, Result, damage, left_out, reason, say};
 use crate::json;
 
 pub(super) fn inspect(directory: &Path) -> Result<Found> {
@@ -45,8 +44,8 @@ pub(super) fn inspect_json(directory: &Path) -> Result<Found> {
             let intact = json::object([
                 ("records", salvaged.records.to_string()),
                 ("bytes", bytes.to_string()),
-                ("first", json::or_null(places.map(|(first, _)| first.as_u64()))),
-                ("last", json::or_null(places.map(|(_, last)| last.as_u64()))),
+                ("first_lsn", json::or_null(places.map(|(first, _)| first.as_u64()))),
+                ("last_lsn", json::or_null(places.map(|(_, last)| last.as_u64()))),
             ]);
             let text = json::object([
                 ("sound", "false".into()),
@@ -62,17 +61,12 @@ pub(super) fn inspect_json(directory: &Path) -> Result<Found> {
 }
 
 fn look(directory: &Path) -> Result<Recovery> {
-    let report = telling(Options::new()).inspect(directory)?;
+    let mut meter = Meter::new("read".into());
+    let options = Options::new().on_progress(move |progress| {
+        meter.come_to(progress.read, Some(progress.total));
+    });
+    let report = options.inspect(directory)?;
     report.ok_or_else(|| Failed::NoLog(directory.to_owned()))
-}
-
-/// The same options, with progress of what is looked at.
-fn telling(options: Options) -> Options {
-    let progress = Mutex::new(Progress::new("read".into()));
-    options.on_progress(move |mapwal::Progress { read, total, .. }| {
-        let mut progress = progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        progress.come_to(read, Some(total));
-    })
 }
 
 /// What can be told of a log that is refused: the records that are intact, and the parts that
@@ -87,12 +81,12 @@ struct Intact {
 impl Intact {
     fn find(directory: &Path) -> Result<Self> {
         let mut places = None;
-        let mut progress = Progress::new("are intact so far".into());
+        let mut meter = Meter::new("are intact so far".into());
         let salvaged = Options::new().salvage(directory, |lsn, _, data| {
             places = Some((places.map_or(lsn, |(first, _)| first), lsn));
-            progress.add(data.len());
+            meter.add(data.len());
         })?;
-        Ok(Intact { places, bytes: progress.bytes, salvaged })
+        Ok(Intact { places, bytes: meter.bytes, salvaged })
     }
 }
 
@@ -172,16 +166,18 @@ fn segment_json(segment: &SegmentReport) -> String {
         ("first_sequence", segment.first_sequence.to_string()),
         ("records", segment.records.to_string()),
         ("bytes", segment.bytes.to_string()),
-        ("from", segment.from.as_u64().to_string()),
-        ("to", segment.to.as_u64().to_string()),
+        ("from_lsn", segment.from.as_u64().to_string()),
+        ("to_lsn", segment.to.as_u64().to_string()),
     ])
 }
 
 fn skipped_json(skipped: &Skipped) -> String {
+    // a file that is not there has none
+    let bytes = |at: u64| json::or_null((skipped.from < skipped.to).then_some(at));
     json::object([
         ("path", json::string(skipped.path.display())),
-        ("from", skipped.from.to_string()),
-        ("to", skipped.to.to_string()),
+        ("from_byte", bytes(skipped.from)),
+        ("to_byte", bytes(skipped.to)),
         ("reason", json::string(reason(&skipped.cause))),
     ])
 }
