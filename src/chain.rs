@@ -67,6 +67,24 @@ pub(crate) enum Found {
 }
 
 impl Chain {
+    /// One without a segment yet.
+    pub(crate) fn new(next_index: u64) -> Self {
+        Chain {
+            live: VecDeque::new(),
+            behind_end: None,
+            head: Lsn::NONE,
+            asked_for: (Lsn::NONE, Lsn::NONE),
+            head_named: 0,
+            cuts: Vec::new(),
+            dead: Vec::new(),
+            spares: VecDeque::new(),
+            next_index,
+            rolls_since_retired: u32::MAX,
+            loaded_from: 0,
+            skipped: 0,
+        }
+    }
+
     pub(crate) fn active(&self) -> &Arc<Segment> {
         self.live.back().expect("a log has a segment")
     }

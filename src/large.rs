@@ -12,7 +12,7 @@ use crate::lsn::{Lsn, SegmentSize};
 use crate::map::{Claim, Map};
 use crate::roll::{FIRST_CLAIM, Predecessor};
 use crate::scan::{Life, Place};
-use crate::segment::{Identity, Segment, Stamp};
+use crate::segment::{Segment, Stamp};
 use crate::sync::{Arc, Backoff, MutexGuard, lock};
 
 /// The largest claim that a log ever has room for, in a file of its own if need be.
@@ -115,13 +115,7 @@ impl Log {
     /// Spares below the last segment can follow nothing: they are made anew.
     fn retire_spares(&self, chain: &mut Chain) {
         for spare in std::mem::take(&mut chain.spares) {
-            let id = Identity {
-                index: spare.index,
-                slots: spare.slots,
-                life: Life { base: self.size.base(spare.index), salt: spare.salt },
-                first_sequence: 0,
-                path: self.path(&format::file_name(spare.index)),
-            };
+            let id = self.identity(spare.index, spare.slots, spare.salt, 0);
             let len = spare.region.map().len();
             chain.dead.push(Arc::new(Segment::new(id, spare.region, len)));
         }

@@ -6,7 +6,6 @@
 //! pages clean. Then dead files go. Then the new epoch's first frame, at the place
 //! where the tail is: it makes whatever lies behind unreadable for good.
 
-use std::collections::VecDeque;
 use std::mem;
 use std::path::PathBuf;
 
@@ -25,7 +24,7 @@ use crate::recover::{self, Directory, Ended, Found, Next, Recovery, Writers, fil
 use crate::ring::{self, Preparing, Ring};
 use crate::roll::{FIRST_CLAIM, Predecessor};
 use crate::scan::{Life, Place};
-use crate::segment::{self, Identity, Segment};
+use crate::segment::{self, Segment};
 use crate::stats::Counters;
 use crate::storage::{Access, Region, Storage};
 use crate::sync::{Arc, AtomicBool, Mutex, lock};
@@ -73,20 +72,7 @@ impl Log {
             max_at_once: ADDED_BLINDLY.min(size.bytes() - RESERVE - FIRST_CLAIM),
             recovery,
             making: Mutex::new(()),
-            chain: Mutex::new(Chain {
-                live: VecDeque::new(),
-                behind_end: None,
-                head: Lsn::NONE,
-                asked_for: (Lsn::NONE, Lsn::NONE),
-                head_named: 0,
-                cuts: Vec::new(),
-                dead: Vec::new(),
-                spares: VecDeque::new(),
-                next_index,
-                rolls_since_retired: u32::MAX,
-                loaded_from: 0,
-                skipped: 0,
-            }),
+            chain: Mutex::new(Chain::new(next_index)),
             ring: Ring::new(size.bytes() - RESERVE),
             commit: Commit::new(0),
             waiters: Waiters::default(),
@@ -128,13 +114,7 @@ impl Log {
         chain.head = found.head;
         for link in &found.links {
             let header = link.header;
-            let id = Identity {
-                index: header.index,
-                slots: header.slots,
-                life: Life { base: self.size.base(header.index), salt: header.salt },
-                first_sequence: link.first_sequence,
-                path: self.path(&format::file_name(header.index)),
-            };
+            let id = self.identity(header.index, header.slots, header.salt, link.first_sequence);
             let len = header.slots as u64 * self.size.bytes();
             let region = link.region.as_ref();
             let segment = Segment::unmapped(id, len, region, link.trail.clone());

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::format::{self, FIRST_FRAME, SegmentHeader};
 use crate::log::{Log, Purpose};
 use crate::pace::Pace;
-use crate::segment::Segment;
+use crate::scan::Life;
+use crate::segment::{Identity, Segment};
 use crate::stats::count;
 use crate::storage::{Region, pieces};
 use crate::sync::{Arc, MutexGuard, lock};
@@ -80,6 +81,18 @@ impl Log {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.storage.path(name)
+    }
+
+    /// What stays the same about the segment in the file with this index and salt.
+    pub(crate) fn identity(
+        &self,
+        index: u64,
+        slots: u32,
+        salt: u64,
+        first_sequence: u64,
+    ) -> Identity {
+        let life = Life { base: self.size.base(index), salt };
+        Identity { index, slots, life, first_sequence, path: self.path(&format::file_name(index)) }
     }
 
     /// Makes a file of zeros with a header, all durable, its name included: first under

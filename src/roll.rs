@@ -13,7 +13,7 @@ use crate::log::{Log, Purpose};
 use crate::lsn::Lsn;
 use crate::ring::{self, Asked, Preparing};
 use crate::scan::{Life, Place};
-use crate::segment::{self, Identity, Segment, Stamp};
+use crate::segment::{self, Segment, Stamp};
 use crate::stats::count;
 use crate::storage::Region;
 use crate::sync::{Arc, Backoff, lock};
@@ -212,13 +212,7 @@ impl Log {
         let begin =
             format::encode_frame(Kind::State, format::seed(salt, 0), lsn, tag, &state.encode());
         region.map().write(FIRST_FRAME, &begin);
-        let id = Identity {
-            index,
-            slots,
-            life,
-            first_sequence: after.next_sequence,
-            path: self.path(&format::file_name(index)),
-        };
+        let id = self.identity(index, slots, salt, after.next_sequence);
         let ready = ready.max(ring::first_ready(FIRST_CLAIM, region.map().len()));
         let segment = Arc::new(Segment::new(id, region, ready));
         chain.live.push_back(segment.clone());
