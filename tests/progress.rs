@@ -62,7 +62,9 @@ fn assert_grew_to(end: u64, told: &[Progress], total: u64) {
 fn looking_and_opening_tell_how_far_they_came() {
     let (directory, records) = log();
     let (told, total) = (Told::default(), len_of_all(&directory));
-    let report = told.to(Options::new()).inspect(&directory).unwrap().unwrap();
+    let options = told.to(Options::new());
+    assert!(format!("{options:?}").contains("listener: Some"));
+    let report = options.inspect(&directory).unwrap().unwrap();
     assert_eq!(report.ended, Ended::Unclosed);
     assert_grew_to(total, &told.take(), total);
     let wal = told.to(Options::new()).open(&directory).unwrap();

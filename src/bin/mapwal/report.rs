@@ -26,10 +26,8 @@ pub(super) fn inspect(directory: &Path) -> Result<Found> {
         let (first, records, bytes) = (segment.first_sequence, segment.records, segment.bytes);
         let path = segment.path.display();
         let (from, to) = (segment.from, segment.to);
-        writeln!(
-            out,
-            "  {path}  {from} to {to}, from number {first}, {records} records, {bytes} bytes"
-        )?;
+        let sizes = format_args!("{records} records, {bytes} bytes");
+        writeln!(out, "  {path}  {from} to {to}, from number {first}, {sizes}")?;
     }
     for path in &report.removed {
         writeln!(out, "  {}  counts for nothing: opening removes it", path.display())?;
