@@ -119,6 +119,12 @@ impl Options {
         Ok(Watch::new(Box::new(self.directory(directory.as_ref())?), from))
     }
 
+    /// The same on a simulated disk, which nobody may be writing.
+    #[cfg(feature = "sim")]
+    pub fn watch_on(self, disk: &Disk, from: Lsn) -> Watch {
+        Watch::new(Box::new(disk.clone()), from)
+    }
+
     /// Hands over what is intact in a directory that [`open`](Self::open) refuses: calls
     /// `visit` for every intact record in the order of the log, with its place, its
     /// sequence number where that is known, and its bytes. Batches are whole or left

@@ -115,12 +115,12 @@ impl Options {
     /// What is called while the log's files are read through: by [`open`](Self::open), and by
     /// [`inspect`](Self::inspect). Nothing by default.
     ///
-    /// It is called about once for every MiB that was read, by any of the threads that read,
-    /// but by one at a time, and they wait for it. What it is told grows, unless the files are
-    /// looked through once more, as [`inspect`](Self::inspect) does where it is in doubt: then
-    /// it begins again. It may end below [`Progress::total`]: what need not be read is not. And
-    /// it tells of reading only: [`open`](Self::open) of a log that was not closed then stores
-    /// and flushes again what nothing proves to have been durable, which may take longer.
+    /// It is called about once for every MiB that was read, or a few, by any of the threads that
+    /// read, but by one at a time, and they wait for it. What it is told grows, unless the files
+    /// are looked through once more, as [`inspect`](Self::inspect) does where it is in doubt: then
+    /// it begins again. It may end below [`Progress::total`]: what need not be read is not. And it
+    /// tells of reading only: [`open`](Self::open) of a log that was not closed then stores and
+    /// flushes again what nothing proves to have been durable, which may take longer.
     ///
     /// If it panics, so does what calls it, and the log is left as it was; threads that read
     /// beside may call it again before that. [`open`](Self::open) drops it before it returns.

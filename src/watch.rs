@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use at::{At, Copied};
 
 use crate::error::{Error, Result};
-use crate::format::{self, Kind, Reason, SEAL_SIZE};
+use crate::format::{self, Kind, Reason, SEAL_SIZE, SegmentHeader};
 use crate::look;
 use crate::lsn::Lsn;
 use crate::progress::Listener;
@@ -47,9 +47,9 @@ pub struct Watch {
     /// `None`: it is not known yet where to begin.
     at: Option<At>,
     copied: Copied,
-    /// Where files end that another one follows, as far as that was known when the directory was
-    /// last looked at: index, salt, and the offset of the end; by index.
-    ends: Vec<(u64, u64, u64)>,
+    /// The log's files, by index, as far as they were known when the directory was last looked
+    /// at.
+    known: Vec<Known>,
     /// Where the last record ends that was handed out.
     handed_out: Lsn,
     is_closed: bool,
@@ -65,6 +65,14 @@ impl fmt::Debug for Watch {
             .field("is_closed", &self.is_closed)
             .finish_non_exhaustive()
     }
+}
+
+/// A file of the log, as the last look found it.
+struct Known {
+    index: u64,
+    salt: u64,
+    /// The offset where the next one says that it ends.
+    until: u64,
 }
 
 /// A record that a [`Watch`] hands out: a copy.
@@ -132,7 +140,7 @@ impl Watch {
             from,
             at: None,
             copied: Copied::default(),
-            ends: Vec::new(),
+            known: Vec::new(),
             handed_out: Lsn::NONE,
             is_closed: false,
             noticed: None,
@@ -231,7 +239,7 @@ impl Watch {
         let from = self.from.max(found.head);
         let base = |index| found.size.base(index);
         let above = found.links.partition_point(|link| base(link.header.index) <= from.0);
-        self.note_ends(&found);
+        self.note_links(&found);
         let Some(at) = self.enter_link(&found, above.saturating_sub(1))? else { return Ok(false) };
         self.at = Some(at);
         let asked = std::mem::replace(&mut self.from, from);
@@ -241,10 +249,13 @@ impl Watch {
         Ok(true)
     }
 
-    /// Goes on in the file that a seal names, if it follows. Most of a log is read so.
+    /// Goes on behind a seal, in the file that is known to follow or else in the one that it
+    /// names, if that follows. Most of a log is read so.
     fn follow(&mut self, stop: Stop) -> Result<bool> {
         let (Some(at), Stop::Sealed(seal)) = (&self.at, stop) else { return Ok(false) };
-        let next = self.enter(seal.next_index, Some(seal.next_salt))?;
+        let known = self.position(at.file.header).and_then(|i| self.known.get(i + 1));
+        let next = known.map_or((seal.next_index, seal.next_salt), |it| (it.index, it.salt));
+        let next = self.enter(next.0, Some(next.1))?;
         let next = next.filter(|next| next.follows(at, at.lsn().0 + SEAL_SIZE));
         let is_there = next.is_some();
         if let Some(next) = next {
@@ -301,8 +312,10 @@ impl Watch {
     /// stopped.
     fn look(&mut self, stop: Stop) -> Result<bool> {
         let Some(found) = self.found()? else { return Ok(false) };
-        self.note_ends(&found);
-        let at = self.at.as_mut().expect("it stopped somewhere");
+        self.note_links(&found);
+        let at = self.at.as_ref().expect("it stopped somewhere");
+        let mine = self.position(at.file.header);
+        let at = self.at.as_mut().expect("as above");
         let (header, offset) = (at.file.header, at.walk.at().offset);
         if found.uuid != header.uuid {
             let (path, other) = (at.file.path.clone(), self.storage.path(""));
@@ -311,9 +324,6 @@ impl Watch {
         let sealed = if let Stop::Sealed(_) = stop { SEAL_SIZE } else { 0 };
         let here = at.lsn().0 + sealed;
         let links = &found.links;
-        let mine = links
-            .iter()
-            .position(|link| (link.header.index, link.header.salt) == (header.index, header.salt));
         let Some(next) = links.iter().position(|link| link.header.index > header.index) else {
             if mine.is_some() {
                 at.until = u64::MAX;
@@ -360,11 +370,21 @@ impl Watch {
         if handed_out > end { Err(Error::CutAway { lsn: end }) } else { Ok(true) }
     }
 
-    /// Takes in where the log's files end.
-    fn note_ends(&mut self, found: &Found) {
-        let (_, followed) = found.links.split_last().expect("a log has a segment");
-        let ends = followed.iter().map(|l| (l.header.index, l.header.salt, l.end.offset));
-        self.ends = ends.collect();
+    /// Takes in which files the log has, and where they end.
+    fn note_links(&mut self, found: &Found) {
+        let known = found.links.iter().map(|link| Known {
+            index: link.header.index,
+            salt: link.header.salt,
+            until: link.end.offset,
+        });
+        self.known = known.collect();
+        self.known.last_mut().expect("a log has a segment").until = u64::MAX; // it grows
+    }
+
+    /// Which of the files that are known to be the log's this one is.
+    fn position(&self, header: SegmentHeader) -> Option<usize> {
+        let name = (header.index, header.salt);
+        self.known.binary_search_by_key(&name, |known| (known.index, known.salt)).ok()
     }
 
     /// The begin of a segment of the log.
@@ -391,9 +411,7 @@ impl Watch {
         if salt.is_some_and(|salt| salt != file.header.salt) {
             return Ok(None);
         }
-        let (index, salt) = (file.header.index, file.header.salt);
-        let known = self.ends.binary_search_by_key(&(index, salt), |end| (end.0, end.1));
-        let until = known.map_or(u64::MAX, |i| self.ends[i].2);
+        let until = self.position(file.header).map_or(u64::MAX, |i| self.known[i].until);
         Ok(Some(At::begin(file, first, region, until)))
     }
 }

@@ -111,6 +111,24 @@ fn long_work_is_told_on_a_terminal_as_it_goes_on() {
 }
 
 #[test]
+fn where_nothing_can_be_said_the_exit_code_still_tells() {
+    let directory = TempDir::new();
+    let lsns = log(&directory);
+    damage(&directory, lsns[0]);
+    for (arguments, code) in [
+        (&["verify", directory.to_str().unwrap()][..], DAMAGE),
+        (&["dump", directory.to_str().unwrap()], DAMAGE),
+        (&["verify", "nowhere"], UNREADABLE),
+        (&["verify"], USAGE),
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mapwal"));
+        command.args(arguments).stdout(Stdio::null()).stderr(full);
+        assert_eq!(command.status().unwrap().code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_sound_log_is_told_to_be_so() {
     let directory = TempDir::new();
     let lsns = log(&directory);
@@ -151,6 +169,7 @@ fn the_report_on_a_sound_log_is_one_json_object() {
     let lsns = log(&directory);
     let report = Options::new().inspect(&directory).unwrap().unwrap();
     let (head, tail) = (report.head.as_u64(), report.tail.as_u64());
+    assert!(report.segments.windows(2).all(|next| next[0].to < next[1].from), "{report:?}");
     for command in ["verify", "inspect"] {
         let (code, said) = json(command, directory.path());
         assert_eq!(code, Some(SOUND), "{said}");

@@ -7,6 +7,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::{SEGMENT, TempDir, append_all, segments, small, snapshot, texts};
 use mapwal::sim::Disk;
@@ -22,7 +23,7 @@ impl Told {
         let is_telling = AtomicBool::new(false);
         options.on_progress(move |progress| {
             assert!(!is_telling.swap(true, Ordering::SeqCst), "two at once");
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(1)); // another would come
             told.lock().unwrap().push(progress);
             is_telling.store(false, Ordering::SeqCst);
         })

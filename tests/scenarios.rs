@@ -548,6 +548,22 @@ fn a_failed_flush_is_told_to_everybody_and_for_ever() {
 }
 
 #[test]
+fn a_truncation_flushes_from_the_new_head_on_and_if_that_failed_nothing_again() {
+    for fails in [false, true] {
+        let disk = Disk::new();
+        let wal = small().background(false).open_on(&disk).unwrap();
+        let lsns = append_all(&wal, (0..50).map(|_| [1; 4000])); // 4 segments
+        let (known, flushes) = (wal.durable_lsn(), wal.stats().flushes);
+        if fails {
+            disk.fail_flush(0);
+        }
+        assert_eq!(wal.truncate_before(lsns[49]).is_err(), fails);
+        assert_eq!(wal.stats().flushes, flushes + 1);
+        assert_eq!(wal.durable_lsn() == known, fails);
+    }
+}
+
+#[test]
 fn a_log_whose_directory_could_not_be_synced_is_created_at_the_next_try() {
     let disk = Disk::new();
     disk.fail_sync_names();

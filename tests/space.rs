@@ -218,13 +218,28 @@ fn what_recovery_mapped_is_let_go_though_nothing_is_appended() {
     append_all(&wal, (0..200).map(|_| [5; 4000])); // 13 segments
     wal.close().unwrap();
     let wal = small().open(&directory).unwrap();
-    let name = directory.path().to_str().unwrap().to_owned();
-    let mapped = move || {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        maps.lines().filter(|line| line.contains(&name)).count()
-    };
-    until(move || mapped() <= 3); // the last segment and the spares
+    until(mapped_of(&directory, 3)); // the last segment and the spares
     assert_eq!(wal.reader().iter().count(), 200);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_sync_lets_go_of_old_segments_that_it_made_durable() {
+    let directory = TempDir::new();
+    let wal = small().open(&directory).unwrap();
+    append_all(&wal, (0..1500).map(|_| [5; 4000])); // 100 segments, none of them durable
+    wal.sync().unwrap();
+    until(mapped_of(&directory, 64 + 5)); // the newest, and spares
+}
+
+/// Whether at most so many files in it are mapped.
+#[cfg(target_os = "linux")]
+fn mapped_of(directory: &TempDir, most: usize) -> impl Fn() -> bool + Send + 'static {
+    let name = directory.path().to_str().unwrap().to_owned();
+    move || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains(&name)).count() <= most
+    }
 }
 
 #[test]

@@ -44,6 +44,7 @@ struct Segment<'a> {
 #[derive(Clone, Copy)]
 struct Begin {
     epoch: u32,
+    head: u64,
     predecessor_index: u64,
     predecessor_salt: u64,
     end: u64,
@@ -135,7 +136,8 @@ fn link(segments: &[Segment<'_>], k: usize) -> Option<(usize, usize)> {
     let boundary = below.walk.boundaries.iter().find(|it| it.at as u64 == offset)?;
     let links = below.header.salt == begin.predecessor_salt
         && its_begin.first_sequence + u64::from(boundary.ordinal) == begin.first_sequence
-        && begin.epoch >= boundary.epoch;
+        && begin.epoch >= boundary.epoch
+        && begin.head >= its_begin.head;
     links.then_some((to, boundary.at))
 }
 
@@ -165,8 +167,10 @@ impl Segment<'_> {
 impl Begin {
     fn of(file: &[u8], frame: &Frame) -> Self {
         let payload = &file[frame.payload.clone()];
+        let State { epoch, head, .. } = State::of(file, frame);
         Begin {
-            epoch: State::of(file, frame).epoch,
+            epoch,
+            head,
             predecessor_index: u64_at(payload, 32),
             predecessor_salt: u64_at(payload, 40),
             end: u64_at(payload, 48),

@@ -1,8 +1,10 @@
 //! What must hold of every directory, whatever lies in it: promise P11 of `docs/guarantees.md`, and
 //! that what is opened is the log that the format says is there.
 
+use std::time::Duration;
+
 use mapwal::sim::Disk;
-use mapwal::{Error, Options, Result, Verify, Wal};
+use mapwal::{Error, Lsn, Options, Result, Verify, Wal};
 
 use crate::format::SEGMENT;
 use crate::reader::{self, Entry, Files};
@@ -16,6 +18,7 @@ pub fn survives(disk: &Disk) {
     let report =
         Options::new().salvage_on(disk, |_, _, _| salvaged += 1).expect("it can be listed");
     assert_eq!(report.records, salvaged);
+    let watched = watched(disk);
     assert!(files(disk) == before, "who looks changes nothing");
 
     let [all, tail] = inspected;
@@ -40,6 +43,7 @@ pub fn survives(disk: &Disk) {
     let expected = reader::read(&before);
     let mut entries = entries(&wal).expect("all of it was verified");
     assert_eq!(Ok(&entries), expected.as_ref(), "the log of the format");
+    assert_eq!(watched.expect("all of it is verified"), records(&entries), "watched");
     goes_on(disk, wal, &mut entries);
 }
 
@@ -83,8 +87,28 @@ fn entries(wal: &Wal) -> Result<Vec<Entry>> {
     let forwards: Vec<_> = reader.iter().with_abandoned().map(entry).collect::<Result<_>>()?;
     let mut backwards: Vec<_> = reader.backwards().map(entry).collect::<Result<_>>()?;
     backwards.reverse();
-    assert!(forwards.iter().filter(|it| it.data.is_some()).eq(&backwards), "backwards");
+    assert_eq!(records(&forwards), backwards, "backwards");
     Ok(forwards)
+}
+
+/// Those that are not abandoned.
+fn records(entries: &[Entry]) -> Vec<Entry> {
+    entries.iter().filter(|it| it.data.is_some()).cloned().collect()
+}
+
+/// All that is found from outside, which comes to an end.
+fn watched(disk: &Disk) -> Result<Vec<Entry>> {
+    let mut watch = Options::new().watch_on(disk, Lsn::NONE);
+    let mut entries = Vec::new();
+    while let Some(record) = watch.next(Duration::ZERO)? {
+        entries.push(Entry {
+            lsn: record.lsn().as_u64(),
+            sequence: record.sequence(),
+            data: Some(record.data().to_vec()),
+        });
+        assert!(entries.is_sorted_by(|a, b| a.lsn < b.lsn), "round and round");
+    }
+    Ok(entries)
 }
 
 /// Whether an error says that something is wrong with the files.

@@ -160,7 +160,8 @@ fn link(files: &[File], walks: &[Option<Walked>], k: usize) -> Below {
         Some(end)
             if first.begin.first_sequence + u64::from(end.place.ordinal)
                 == begin.first_sequence
-                && state.epoch >= end.epoch =>
+                && state.epoch >= end.epoch
+                && state.head >= first.state.head =>
         {
             Below::Link(to, end)
         }

@@ -39,11 +39,13 @@ impl At {
         Lsn(self.file.lsn(self.walk.at().offset))
     }
 
-    /// Whether this file goes on where `before` ends at `end`.
+    /// Whether this file goes on where `before` ends at `end`. Files that follow each other have
+    /// growing indexes: there is an end to it.
     pub(super) fn follows(&self, before: &At, end: u64) -> bool {
         let (begin, before) = (self.first.begin, before.file.header);
-        (begin.predecessor_index, begin.predecessor_salt, begin.predecessor_end)
-            == (before.index, before.salt, end)
+        before.index < self.file.header.index
+            && (begin.predecessor_index, begin.predecessor_salt, begin.predecessor_end)
+                == (before.index, before.salt, end)
     }
 
     /// The next frame, which the walk then stands behind: what it is, and how long its payload

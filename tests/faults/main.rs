@@ -74,7 +74,7 @@ fn on_threads<W: Send>(work: Vec<W>, done: impl Fn(W) -> Result<(), String> + Sy
 
 fn threads() -> usize {
     match std::env::var("MAPWAL_THREADS") {
-        Ok(threads) => threads.parse().expect("a number"),
+        Ok(threads) => threads.parse::<usize>().expect("a number").max(1),
         Err(_) => thread::available_parallelism().map_or(2, |n| n.get().max(2)),
     }
 }

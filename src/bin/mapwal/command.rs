@@ -1,7 +1,7 @@
 //! The commands, and what of the log they say.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow::{Break, Continue};
 use std::path::{Path, PathBuf};
@@ -79,23 +79,23 @@ pub(super) fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(Failed::Usage(why)) => {
-            eprintln!("mapwal: {why}; mapwal --help tells what there is");
+            complain(format_args!("{why}; mapwal --help tells what there is"));
             ExitCode::from(2)
         }
         Err(Failed::Source(path, error)) => {
-            eprintln!("mapwal: cannot read {}: {error}", path.display());
+            complain(format_args!("cannot read {}: {error}", path.display()));
             ExitCode::from(3)
         }
         Err(Failed::NoLog(path)) => {
-            eprintln!("mapwal: there is no log in {}: no segment has begun", path.display());
+            complain(format_args!("there is no log in {}: no segment has begun", path.display()));
             ExitCode::from(3)
         }
         Err(Failed::Output(error)) => {
-            eprintln!("mapwal: cannot write what was found: {error}");
+            complain(format_args!("cannot write what was found: {error}"));
             ExitCode::from(3)
         }
         Err(Failed::Log(error)) => {
-            eprintln!("mapwal: {}", with_causes(&error));
+            complain(with_causes(&error));
             ExitCode::from(if damage(&error).is_some() { 1 } else { 3 })
         }
     }
@@ -140,6 +140,11 @@ fn run(arguments: &[OsString]) -> Result<Found> {
 pub(super) fn say(text: &str) -> Result<Found> {
     writeln!(io::stdout(), "{text}")?;
     Ok(Found::Sound)
+}
+
+/// Says what is wrong, if anybody hears it.
+fn complain(what: impl Display) {
+    let _ = writeln!(io::stderr(), "mapwal: {what}");
 }
 
 fn with_causes(error: &Error) -> String {
@@ -281,7 +286,7 @@ fn follow(directory: &Path, options: &Dump) -> Result<Found> {
     let mut watch = Options::new().watch(directory, options.from)?;
     // what is wrong with one that is there, the watch tells
     if let Ok(None) = Options::new().verify(Verify::Tail).inspect(directory) {
-        eprintln!("mapwal: there is no log in {} yet: waiting for one", directory.display());
+        complain(format_args!("there is no log in {} yet: waiting for one", directory.display()));
     }
     let mut found = Found::Sound;
     let mut at_most = Duration::ZERO;
@@ -299,7 +304,7 @@ fn follow(directory: &Path, options: &Dump) -> Result<Found> {
             }
             Err(error @ (Error::Truncated { .. } | Error::CutAway { .. })) => {
                 out.flush()?;
-                eprintln!("mapwal: {error}");
+                complain(error);
                 found = Found::Damage;
             }
             Err(error) => {
@@ -318,12 +323,12 @@ pub(super) fn left_out(salvaged: &Salvaged) -> Found {
         let (from, to, path) = (skipped.from, skipped.to, skipped.path.display());
         let why = reason(&skipped.cause);
         match skipped.cause {
-            Error::Missing { .. } => eprintln!("mapwal: {why}"),
-            _ => eprintln!("mapwal: bytes {from} to {to} of {path} are left out: {why}"),
+            Error::Missing { .. } => complain(why),
+            _ => complain(format_args!("bytes {from} to {to} of {path} are left out: {why}")),
         }
     }
     if salvaged.more_skipped > 0 {
-        eprintln!("mapwal: and {} more parts are left out", salvaged.more_skipped);
+        complain(format_args!("and {} more parts are left out", salvaged.more_skipped));
     }
     if salvaged.skipped.is_empty() { Found::Sound } else { Found::Damage }
 }
@@ -399,7 +404,7 @@ impl Meter {
         if bytes - self.told >= Self::EVERY {
             self.told = bytes;
             let total = total.map(|total| format!(" of {}", total >> 20)).unwrap_or_default();
-            eprintln!("{}{total} MiB {done}", bytes >> 20);
+            let _ = writeln!(io::stderr(), "{}{total} MiB {done}", bytes >> 20);
         }
     }
 }

@@ -108,3 +108,20 @@ fn a_head_that_was_not_verified_is_found_when_it_is_read() {
         }
     }
 }
+
+#[test]
+fn a_begin_with_an_older_head_than_the_one_before_follows_nothing() {
+    for (head, follows) in [(SIZE + FIRST_FRAME, true), (0, false)] {
+        let dir = Dir::default();
+        let mut one = dir.first();
+        one.head = SIZE + FIRST_FRAME;
+        let mut two = dir.roll(&mut one, 2, 1);
+        two.head = head;
+        let mut three = dir.roll(&mut two, 3, 1);
+        three.sync(); // with less to verify, the second is taken as the begins say
+        for verify in [Verify::All, Verify::Tail] {
+            let found = recover(&dir.0, verify);
+            assert_eq!(found.is_ok(), follows, "{verify:?}: {found:?}");
+        }
+    }
+}

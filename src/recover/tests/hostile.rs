@@ -1,13 +1,20 @@
 //! Files made to be searched for long: full of what may be frames, of which none is one.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use super::builder::{Dir, SIZE};
-use crate::format::{self, FIRST_FRAME, FRAME_HEADER, Kind, Tag, encode_frame};
+use crate::format::{
+    self, BEGIN_SIZE, Begin, FIRST_FRAME, FRAME_HEADER, Kind, SEAL_SIZE, Tag, encode_frame,
+};
+use crate::lsn::Lsn;
 use crate::recover::search::{Epochs, Search};
 use crate::salvage::salvage;
 use crate::scan::{Life, Place};
 use crate::sys::counted;
+use crate::watch::Watch;
 
 const LIFE: Life = Life { base: 3 << 20, salt: 0x5a17 };
 const LEN: u64 = 1 << 20;
@@ -129,4 +136,44 @@ fn no_file_makes_salvage_checksum_for_ever() {
     // recovery walks and searches, and then salvage does, with its walk once more for batches
     let in_vain = 64;
     assert!(checksummed <= (1 + BOUND + in_vain + 2) * SIZE, "{checksummed} bytes");
+}
+
+#[test]
+fn a_watch_of_seals_that_point_in_a_circle_comes_to_an_end() {
+    let dir = Dir::default();
+    let (mut one, mut two) = (dir.file(1, 1), dir.file(2, 1));
+    let end = FIRST_FRAME + BEGIN_SIZE + SEAL_SIZE;
+    let behind = |index, salt, first_sequence| Begin {
+        predecessor_index: index,
+        predecessor_salt: salt,
+        predecessor_end: index * SIZE + end,
+        first_sequence,
+    };
+    one.begin(behind(2, two.header.salt, 1));
+    one.seal(&two);
+    two.head = 2 * SIZE + FIRST_FRAME + BEGIN_SIZE; // it needs nothing before it
+    two.begin(behind(1, one.header.salt, 5));
+    two.seal(&one);
+    dir.file(3, 1).following(&two, two.at).record("behind the circle");
+    let mut watch = Watch::new(Box::new(dir.0.clone()), Lsn::NONE);
+    let (tells, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut next = || watch.next(Duration::ZERO).unwrap().map(|record| record.data().to_vec());
+        tells.send([next(), next()]).unwrap();
+    });
+    let told = told.recv_timeout(Duration::from_secs(60)).expect("it goes round and round");
+    assert_eq!(told, [Some(b"behind the circle".to_vec()), None]);
+}
+
+#[test]
+fn a_watch_goes_on_in_the_file_that_counts() {
+    let dir = Dir::default();
+    let mut one = dir.first();
+    one.record("one");
+    dir.roll(&mut one, 2, 1).record("counts no more");
+    dir.file(3, 1).following(&one, one.at).record("two"); // the highest that follows decides
+    assert_eq!(dir.records().unwrap(), ["one", "two"]);
+    let mut watch = Watch::new(Box::new(dir.0.clone()), Lsn::NONE);
+    let mut next = || watch.next(Duration::ZERO).unwrap().map(|record| record.data().to_vec());
+    assert_eq!([next(), next()], [Some(b"one".to_vec()), Some(b"two".to_vec())]);
 }

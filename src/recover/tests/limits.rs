@@ -107,10 +107,12 @@ fn a_next_file_whose_name_was_lost_is_made_again_where_names_are_not_durable() {
 
 #[test]
 fn bad_media_is_an_error_with_the_file() {
-    for (index, at) in [(1, 0), (1, 4100), (1, 60_000), (2, 4100), (2, 60_000)] {
+    for (index, at) in
+        [(1, 0), (1, 4100), (1, 60_000), (2, 4100), (2, 60_000), (3, 4100), (3, 60_000)]
+    {
         let dir = Dir::default();
-        dir.first().record("one");
-        dir.file(2, 1);
+        dir.segments(["in a sealed segment", "in the last one"]);
+        dir.file(3, 1);
         let name = format::file_name(index);
         let poor = Poor { dir: dir.0.clone(), bad: Some((name.clone(), at)) };
         match recover(&poor, Verify::All).unwrap_err() {
