@@ -31,10 +31,11 @@ pub(crate) fn look(
 ) -> Result<Directory> {
     let mut pause = SHORTEST;
     let mut before = None;
-    for _ in 0..LOOKS {
+    for looks in 1..=LOOKS {
         let found = recover::recover_while(Writers::Perhaps, storage, verify, listener);
         let wrong = what_is_wrong(&found);
-        if wrong.is_none() || wrong == before && !is_recycled(&found) {
+        let is_settled = wrong == before && (looks == LOOKS || !is_recycled(&found));
+        if wrong.is_none() || is_settled {
             return found;
         }
         before = wrong;
@@ -69,13 +70,15 @@ mod tests {
     use std::fmt;
     use std::io;
     use std::path::PathBuf;
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::error::Damage;
     use crate::format::file_name;
+    use crate::lsn::Lsn;
     use crate::storage::{Access, FlushMethod, Region};
+    use crate::watch::Watch;
     use crate::{Options, Wal};
 
     /// A directory to which something happens before a file of it is opened, and after it was
@@ -211,7 +214,50 @@ mod tests {
         assert_eq!(ended(look(&storage, Verify::All, &Listener::default())), Ended::Unclosed);
         storage.recycled.store(u32::MAX, Ordering::Relaxed);
         let found = look(&storage, Verify::All, &Listener::default());
-        assert!(matches!(found, Err(Error::Io { .. })), "{found:?}");
+        assert!(matches!(found, Err(Error::Io { action: "open", .. })), "{found:?}");
+    }
+
+    #[test]
+    fn a_watch_goes_on_though_the_file_that_is_next_is_given_up_before_it_is_opened() {
+        for opened in 1..=3 {
+            let log = Arc::new(Log::new("given-up"));
+            let append = |text: &str| log.wal.append(text.as_bytes()).unwrap();
+            let lsns = ["one", "two", "three"].map(|text| {
+                log.wal.rotate().unwrap();
+                append(text)
+            });
+            log.wal.sync().unwrap();
+            let two = file_name(lsns[1].as_u64() / (64 << 10));
+            let (left, its) = (Arc::new(AtomicU32::new(0)), Arc::downgrade(&log));
+            let counted = left.clone();
+            let before_open = move |name: &str| {
+                if name == two && counted.fetch_sub(1, Ordering::Relaxed) == 1 {
+                    its.upgrade().unwrap().wal.truncate_before(lsns[2]).unwrap();
+                }
+            };
+            let storage = Restless {
+                inner: crate::storage::Directory::new(&log.path, FlushMethod::Range),
+                before_open: Box::leak(Box::new(before_open)),
+                recycled: AtomicU32::new(0),
+                listed: Mutex::default(),
+            };
+            let mut watch = Watch::new(Box::new(storage), Lsn::NONE);
+            let mut next = || match watch.next(Duration::from_millis(300)) {
+                Ok(record) => record.map(|record| record.data().to_vec()),
+                Err(error) => {
+                    assert!(matches!(error, Error::Truncated { .. }), "{error}");
+                    Some(Vec::new())
+                }
+            };
+            assert_eq!(next(), Some(b"a record".to_vec()));
+            log.wal.truncate_before(lsns[1]).unwrap();
+            left.store(opened, Ordering::Relaxed);
+            let mut came = Vec::new();
+            while came.last().is_none_or(|last| last != b"three") {
+                came.push(next().unwrap_or_else(|| panic!("{opened}: {came:?}, and no more")));
+            }
+            assert_eq!(came.first(), Some(&Vec::new()), "{opened}: it is told");
+        }
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl Options {
     /// flushes again what nothing proves to have been durable, which may take longer.
     ///
     /// If it panics, so does what calls it, and the log is left as it was; threads that read
-    /// beside may call it again before that. [`open`](Self::open) drops it before it returns.
+    /// beside may call it again before that. Clones of these options share it, so it must not
+    /// use one of them itself. [`open`](Self::open) drops it before it returns.
     ///
     /// ```
     /// # let dir = std::env::temp_dir().join(format!("mapwal-progress-{}", std::process::id()));

@@ -156,6 +156,8 @@ impl Watch {
     /// [`Error::Truncated`] if the log was truncated before it was read so far, with the head,
     /// where it goes on; [`Error::CutAway`] if records that were handed out were cut away,
     /// with the first place that was: what was handed out from there on is no longer in the log.
+    /// Where files were truncated before a cut in them was seen, only `Truncated` is told, and
+    /// numbers that were handed out may come again.
     ///
     /// [`Error::Foreign`] if another log took its place. [`Error::Damaged`] and all that
     /// [`Options::inspect`](crate::Options::inspect) says, if there is no going on.
@@ -347,7 +349,8 @@ impl Watch {
                 };
             }
         }
-        let Some(behind) = self.enter_link(&found, next)? else { return Ok(false) };
+        // one that was given up since is looked for no more
+        let Some(behind) = self.enter_link(&found, next)? else { return Ok(true) };
         let at = self.at.as_mut().expect("as above");
         let end = behind.first.begin.predecessor_end;
         if behind.follows(at, end) && here < end {

@@ -126,6 +126,9 @@ fn run(arguments: &[OsString]) -> Result<Found> {
             Err(Failed::Usage(format!("{} needs a directory", words[0])))
         }
         ["salvage"] | ["salvage", _] => Err(Failed::Usage("salvage needs two directories".into())),
+        ["salvage", _, _, "--segment-size"] => {
+            Err(Failed::Usage("--segment-size needs a number".into()))
+        }
         ["inspect" | "verify", _, "--json", other, ..]
         | ["inspect" | "verify", _, other, ..]
         | ["salvage", _, _, "--segment-size", _, other, ..]
