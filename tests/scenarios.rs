@@ -955,7 +955,7 @@ fn a_directory_that_cannot_be_synced_is_not_filled_with_files() {
 }
 
 #[test]
-fn a_simulated_disk_is_inspected_and_salvaged_as_a_directory_is() {
+fn a_simulated_disk_is_inspected_watched_and_salvaged_as_a_directory_is() {
     let (disk, wal) = log();
     append_all(&wal, ["one", "two"]);
     wal.close().unwrap();
@@ -963,6 +963,9 @@ fn a_simulated_disk_is_inspected_and_salvaged_as_a_directory_is() {
     let only = &report.segments[0];
     assert_eq!((only.from, only.to, only.records), (report.head, report.tail, 2));
     assert_eq!(report.ended, Ended::Closed);
+    let mut watch = Options::default().watch_on(&disk, Lsn::NONE);
+    let mut next = || watch.next(Duration::ZERO).unwrap().map(|record| text(record.data()));
+    assert_eq!([next(), next(), next()], [Some("one".to_owned()), Some("two".to_owned()), None]);
     let mut found = Vec::new();
     let salvaged = Options::default().salvage_on(&disk, |_, _, data| found.push(text(data)));
     assert_eq!((salvaged.unwrap().records, found), (2, vec!["one".to_owned(), "two".to_owned()]));
