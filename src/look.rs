@@ -85,7 +85,7 @@ mod tests {
     /// listed.
     struct Restless<'a> {
         inner: crate::storage::Directory,
-        before_open: &'a (dyn Fn(&str) + Sync),
+        before_open: Box<dyn Fn(&str) + Send + Sync + 'a>,
         /// So many more files are being recycled when they are opened.
         recycled: AtomicU32,
         listed: Mutex<Vec<Box<dyn FnOnce() + Send + 'a>>>,
@@ -155,12 +155,12 @@ mod tests {
 
         fn restless<'a>(
             &'a self,
-            before_open: &'a (dyn Fn(&str) + Sync),
+            before_open: impl Fn(&str) + Send + Sync + 'a,
             listed: Vec<Box<dyn FnOnce() + Send + 'a>>,
         ) -> Restless<'a> {
             let inner = crate::storage::Directory::new(&self.path, FlushMethod::Range);
             let (recycled, listed) = (AtomicU32::new(0), Mutex::new(listed));
-            Restless { inner, before_open, recycled, listed }
+            Restless { inner, before_open: Box::new(before_open), recycled, listed }
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
                 log.wal.commit(b"two").unwrap(); // its mark proves that the first was durable
             }
         };
-        let storage = log.restless(&commit, Vec::new());
+        let storage = log.restless(commit, Vec::new());
         let alone = recover::recover(&storage, Verify::All);
         assert!(matches!(alone, Err(Error::Damaged { damage: Damage::Hole, .. })), "{alone:?}");
         assert_eq!(ended(look(&storage, Verify::All, &Listener::default())), Ended::Unclosed);
@@ -202,14 +202,14 @@ mod tests {
         };
         let away = log.path.join("away");
         let goes = || std::fs::rename(&there, &away).unwrap();
-        let storage = log.restless(&|_| {}, vec![Box::new(goes)]);
+        let storage = log.restless(|_| {}, vec![Box::new(goes)]);
         assert_eq!(ended(look(&storage, Verify::All, &Listener::default())), Ended::Unclosed);
     }
 
     #[test]
     fn a_file_that_is_being_recycled_is_waited_for() {
         let log = Log::new("recycled");
-        let storage = log.restless(&|_| {}, Vec::new());
+        let storage = log.restless(|_| {}, Vec::new());
         storage.recycled.store(5, Ordering::Relaxed);
         assert_eq!(ended(look(&storage, Verify::All, &Listener::default())), Ended::Unclosed);
         storage.recycled.store(u32::MAX, Ordering::Relaxed);
@@ -237,7 +237,7 @@ mod tests {
             };
             let storage = Restless {
                 inner: crate::storage::Directory::new(&log.path, FlushMethod::Range),
-                before_open: Box::leak(Box::new(before_open)),
+                before_open: Box::new(before_open),
                 recycled: AtomicU32::new(0),
                 listed: Mutex::default(),
             };
@@ -271,7 +271,7 @@ mod tests {
         let mut file = std::fs::File::options().write(true).open(&path).unwrap();
         io::Seek::seek(&mut file, io::SeekFrom::Start(payload as u64)).unwrap();
         io::Write::write_all(&mut file, b"A").unwrap();
-        let found = look(&log.restless(&|_| {}, Vec::new()), Verify::All, &Listener::default());
+        let found = look(&log.restless(|_| {}, Vec::new()), Verify::All, &Listener::default());
         let Err(Error::Damaged { at, damage: Damage::Check, .. }) = found else {
             panic!("{found:?}")
         };
