@@ -789,6 +789,12 @@ fn a_call_that_fails_in_an_opening_fails_again_in_another() {
     }
     wal.sync().unwrap();
     lose(&disk, wal);
+    let here = thread::current().id();
+    let by_one_thread = small().background(false).on_progress(move |_| {
+        assert_eq!(thread::current().id(), here);
+        thread::sleep(Duration::from_millis(5)); // another would take what is next
+    });
+    by_one_thread.open_on(&disk.crash(0)).unwrap();
     let calls_of_opening = |failing| {
         let disk = disk.crash(0);
         disk.fail_call(failing);
