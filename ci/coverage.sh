@@ -21,14 +21,16 @@ rustup component list --installed | grep -q '^llvm-tools' || rustup component ad
 eval "$(cargo llvm-cov show-env --sh)"
 cargo llvm-cov clean --workspace
 cargo build --locked --quiet --release --examples # which tests run
-cargo test --locked --quiet --release --lib --bins --tests >"$CARGO_TARGET_DIR/output" 2>&1 || {
-  tail -40 "$CARGO_TARGET_DIR/output"
-  exit 1
+# TESTS...: runs them, and shows what failed
+run() {
+  cargo test --locked --quiet --release "$@" >"$CARGO_TARGET_DIR/output" 2>&1 || {
+    tail -40 "$CARGO_TARGET_DIR/output"
+    exit 1
+  }
 }
-# threads meet otherwise each time
-for _ in 1 2 3; do
-  cargo test --locked --quiet --release --test writing --test reading --test following --test truncation --test watch \
-    >"$CARGO_TARGET_DIR/output" 2>&1
+run --lib --bins --tests
+for _ in 1 2 3; do # threads meet otherwise each time
+  run --test writing --test reading --test following --test truncation --test watch
 done
 cargo llvm-cov report --release --ignore-filename-regex tests
 cargo llvm-cov report --release --ignore-filename-regex tests --lcov --output-path "$CARGO_TARGET_DIR/lcov"

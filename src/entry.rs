@@ -72,7 +72,7 @@ impl Options {
     ///
     /// As [`open`](Self::open), but never [`Error::Locked`]; [`Error::Io`] if the directory
     /// is not there, or if the log changed all the time in such a way that nothing could be
-    /// said: try again.
+    /// said, or a file was being recycled at each of twenty looks: try again.
     pub fn inspect(self, directory: impl AsRef<Path>) -> Result<Option<Recovery>> {
         let directory = self.directory(directory.as_ref())?;
         Ok(look::look(&directory, self.verify, &self.listener)?.report())
