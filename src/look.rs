@@ -70,7 +70,6 @@ mod tests {
     use std::fmt;
     use std::io;
     use std::path::PathBuf;
-    use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -85,11 +84,11 @@ mod tests {
     /// listed.
     struct Restless<'a> {
         inner: crate::storage::Directory,
-        before_open: Box<dyn Fn(&str) + Send + Sync + 'a>,
-        /// So many more files are being recycled when they are opened.
-        recycled: AtomicU32,
+        before_open: Box<BeforeOpen<'a>>,
         listed: Mutex<Vec<Box<dyn FnOnce() + Send + 'a>>>,
     }
+
+    type BeforeOpen<'a> = dyn Fn(&str) -> io::Result<()> + Send + Sync + 'a;
 
     impl fmt::Debug for Restless<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,12 +116,8 @@ mod tests {
         }
         fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn Region>> {
             assert_ne!(access, Access::Write);
-            (self.before_open)(name);
-            let less = |recycled: u32| recycled.checked_sub(1);
-            match self.recycled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
-                Ok(_) => Err(ErrorKind::WouldBlock.into()),
-                Err(_) => self.inner.open(name, access),
-            }
+            (self.before_open)(name)?;
+            self.inner.open(name, access)
         }
         fn rename(&self, _: &str, _: &str) -> io::Result<()> {
             panic!("looking changes nothing")
@@ -155,12 +150,11 @@ mod tests {
 
         fn restless<'a>(
             &'a self,
-            before_open: impl Fn(&str) + Send + Sync + 'a,
+            before_open: impl Fn(&str) -> io::Result<()> + Send + Sync + 'a,
             listed: Vec<Box<dyn FnOnce() + Send + 'a>>,
         ) -> Restless<'a> {
             let inner = crate::storage::Directory::new(&self.path, FlushMethod::Range);
-            let (recycled, listed) = (AtomicU32::new(0), Mutex::new(listed));
-            Restless { inner, before_open: Box::new(before_open), recycled, listed }
+            Restless { inner, before_open: Box::new(before_open), listed: Mutex::new(listed) }
         }
     }
 
@@ -182,6 +176,7 @@ mod tests {
                 log.wal.commit(b"one").unwrap();
                 log.wal.commit(b"two").unwrap(); // its mark proves that the first was durable
             }
+            Ok(())
         };
         let storage = log.restless(commit, Vec::new());
         let alone = recover::recover(&storage, Verify::All);
@@ -202,17 +197,22 @@ mod tests {
         };
         let away = log.path.join("away");
         let goes = || std::fs::rename(&there, &away).unwrap();
-        let storage = log.restless(|_| {}, vec![Box::new(goes)]);
+        let storage = log.restless(|_| Ok(()), vec![Box::new(goes)]);
         assert_eq!(ended(look(&storage, Verify::All, &Listener::default())), Ended::Unclosed);
     }
 
     #[test]
     fn a_file_that_is_being_recycled_is_waited_for() {
         let log = Log::new("recycled");
-        let storage = log.restless(|_| {}, Vec::new());
-        storage.recycled.store(5, Ordering::Relaxed);
+        let recycled = Mutex::new(5); // so many more times
+        let before_open = |_: &str| {
+            let left: &mut u32 = &mut recycled.lock().unwrap();
+            *left = left.saturating_sub(1);
+            if *left > 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        let storage = log.restless(before_open, Vec::new());
         assert_eq!(ended(look(&storage, Verify::All, &Listener::default())), Ended::Unclosed);
-        storage.recycled.store(u32::MAX, Ordering::Relaxed);
+        *recycled.lock().unwrap() = u32::MAX;
         let found = look(&storage, Verify::All, &Listener::default());
         assert!(matches!(found, Err(Error::Io { action: "open", .. })), "{found:?}");
     }
@@ -228,17 +228,19 @@ mod tests {
             });
             log.wal.sync().unwrap();
             let two = file_name(lsns[1].as_u64() / (64 << 10));
-            let (left, its) = (Arc::new(AtomicU32::new(0)), Arc::downgrade(&log));
+            let (left, its) = (Arc::new(Mutex::new(0)), Arc::downgrade(&log));
             let counted = left.clone();
             let before_open = move |name: &str| {
-                if name == two && counted.fetch_sub(1, Ordering::Relaxed) == 1 {
+                let left: &mut i32 = &mut counted.lock().unwrap();
+                *left -= i32::from(name == two);
+                if name == two && *left == 0 {
                     its.upgrade().unwrap().wal.truncate_before(lsns[2]).unwrap();
                 }
+                Ok(())
             };
             let storage = Restless {
                 inner: crate::storage::Directory::new(&log.path, FlushMethod::Range),
                 before_open: Box::new(before_open),
-                recycled: AtomicU32::new(0),
                 listed: Mutex::default(),
             };
             let mut watch = Watch::new(Box::new(storage), Lsn::NONE);
@@ -251,7 +253,7 @@ mod tests {
             };
             assert_eq!(next(), Some(b"a record".to_vec()));
             log.wal.truncate_before(lsns[1]).unwrap();
-            left.store(opened, Ordering::Relaxed);
+            *left.lock().unwrap() = opened;
             let mut came = Vec::new();
             while came.last().is_none_or(|last| last != b"three") {
                 came.push(next().unwrap_or_else(|| panic!("{opened}: {came:?}, and no more")));
@@ -271,7 +273,8 @@ mod tests {
         let mut file = std::fs::File::options().write(true).open(&path).unwrap();
         io::Seek::seek(&mut file, io::SeekFrom::Start(payload as u64)).unwrap();
         io::Write::write_all(&mut file, b"A").unwrap();
-        let found = look(&log.restless(|_| {}, Vec::new()), Verify::All, &Listener::default());
+        let storage = log.restless(|_| Ok(()), Vec::new());
+        let found = look(&storage, Verify::All, &Listener::default());
         let Err(Error::Damaged { at, damage: Damage::Check, .. }) = found else {
             panic!("{found:?}")
         };
